@@ -70,7 +70,7 @@ test('x/3 a first frame other than SETTINGS, or SETTINGS with ACK', async () => 
 });
 
 test('x/4 a silent client, and one that stops after the preface, are cut off', async () => {
-  await useServer({ limits: { handshakeTimeoutMs: 200, settingsTimeoutMs: 200 } }, async (server) => {
+  await useServer({ limits: { handshakeTimeoutMs: 200, firstSettingsTimeoutMs: 200 } }, async (server) => {
     await Promise.all(
       [Buffer.alloc(0), PREFACE.subarray(0, 10), PREFACE].map((bytes) =>
         useClient(
@@ -139,7 +139,7 @@ test('x/7 one ACK for each SETTINGS, values in force before it', async () => {
 });
 
 test('x/8 a client that never acknowledges SETTINGS', async () => {
-  await useServer({ limits: { settingsTimeoutMs: 200 } }, async (server) => {
+  await useServer({ limits: { settingsAckTimeoutMs: 200 } }, async (server) => {
     await useClient(
       server,
       async (client) => {

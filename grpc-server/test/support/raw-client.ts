@@ -72,7 +72,7 @@ export class RawClient {
   readonly #options: ConnectOptions;
   #unread: Frame[] = [];
   #waiters: Waiter[] = [];
-  #input = Buffer.alloc(0);
+  #input: Buffer = Buffer.alloc(0);
   #decoder = new Decoder();
   #openBlock: { streamId: number; parts: Buffer[]; endStream: boolean } | undefined;
   #credit: FlowLedger = new FlowLedger();

@@ -37,6 +37,8 @@ export async function startServer(
       headers: { 'content-type': 'text/plain' },
       body: request.method === 'HEAD' ? '' : PLAIN_BODY,
     }),
+    // These tests ask "are you alive?" often. What happens to a client that does is tested where it belongs.
+    keepalive: { timeMs: 7_200_000, timeoutMs: 20_000, minClientPingMs: 0, permitWithoutCalls: true },
     onError: (error) => errors.push(error),
     ...options,
   });
