@@ -1,0 +1,352 @@
+/** The server: listening, TLS, registration of methods, drain and close. */
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import type {
+  BidiHandler,
+  ClientStreamHandler,
+  MethodDefinition,
+  MethodKind,
+  ServerStreamHandler,
+  UnaryHandler,
+} from './api.ts';
+import { type AnyDefinition, type AnyHandler, type CallPlan, planCall, type Route } from './call-plan.ts';
+import { type CompressionOptions, DEFAULT_COMPRESSION } from './compression.ts';
+import {
+  CONNECTION,
+  type ConnectedSocket,
+  Connection,
+  type ConnectionHost,
+  makeGreeting,
+} from './connection.ts';
+import { GrpcCall } from './grpc-call.ts';
+import { FieldList } from './hpack-decoder.ts';
+import { DEFAULT_KEEPALIVE, type KeepaliveOptions } from './keepalive.ts';
+import { type Limits, resolveLimits } from './limits.ts';
+import { Outbox } from './outbox.ts';
+import { type Fallback, PlainExchange, RejectedCall } from './plain-exchange.ts';
+import type { RequestHead } from './request-head.ts';
+import type { Stream } from './stream.ts';
+import { TimerWheel } from './timer-wheel.ts';
+import { secureTlsOptions } from './tls-options.ts';
+
+export interface GrpcServerOptions {
+  readonly limits?: Partial<Limits>;
+  /** Key, certificate and so on for node:tls. ALPN `h2` and TLS 1.2 or newer are enforced. Default: plain h2c. */
+  readonly tls?: TlsOptions | undefined;
+  readonly keepalive?: Partial<KeepaliveOptions>;
+  /** Connections are drained at this age, ±10 %. 0: never. Default 0. */
+  readonly maxConnectionAgeMs?: number;
+  /** Calls still open this long after the age are cut off. 0: never. Default 0. */
+  readonly maxConnectionAgeGraceMs?: number;
+  /** Connections without a call for this long are drained. 0: never. Default 0. */
+  readonly maxConnectionIdleMs?: number;
+  /** Gzip response messages for clients that accept it. Default off. */
+  readonly compression?: boolean | Partial<CompressionOptions> | undefined;
+  /** Monotonic milliseconds. Default `performance.now`. */
+  readonly now?: () => number;
+  /** Bugs: what handlers threw that is no GrpcError, and internal errors. Default: `console.error`. */
+  readonly onError?: (error: unknown, context: string) => void;
+  /** Answers what is not gRPC. Default: 405, 415 or UNIMPLEMENTED. */
+  readonly fallback?: Fallback | undefined;
+}
+
+export interface ListenOptions {
+  /** Default '127.0.0.1'. */
+  readonly host?: string;
+  /** 0: any free port. Default 0. */
+  readonly port?: number;
+  /** Length of the queue of connections not yet accepted. Default 511 (or what the system allows). */
+  readonly backlog?: number;
+}
+
+/** Exact at the time of the call; the first four are zero when nothing is open. */
+export interface ServerStats {
+  readonly connections: number;
+  /** Places taken by open streams, and by handlers still running after a reset. */
+  readonly streams: number;
+  /** Response bytes that wait in streams. */
+  readonly queuedBytes: number;
+  /** Control frames that wait for sockets. */
+  readonly controlQueueItems: number;
+  /** Request bytes held for incomplete messages. */
+  readonly bufferedRequestBytes: number;
+  /** Timers pending. */
+  readonly timers: number;
+  readonly acceptedConnections: number;
+  readonly refusedConnections: number;
+  readonly refusedStreams: number;
+  /** Socket writes so far. */
+  readonly writes: number;
+}
+
+export class GrpcServer implements ConnectionHost {
+  readonly limits: Limits;
+  readonly keepalive: KeepaliveOptions;
+  readonly maxConnectionAgeMs: number;
+  readonly maxConnectionAgeGraceMs: number;
+  readonly maxConnectionIdleMs: number;
+  readonly outbox: Outbox;
+  readonly wheel: TimerWheel;
+  readonly greeting: Buffer;
+  readonly fieldList: FieldList;
+  bufferedRequestBytes = 0;
+
+  private readonly tls: TlsOptions | undefined;
+  private readonly compression: CompressionOptions | undefined;
+  private readonly now: () => number;
+  private readonly errorListener: (error: unknown, context: string) => void;
+  private readonly fallback: Fallback | undefined;
+  private readonly routes = new Map<string, Route>();
+  private readonly connections = new Set<Connection>();
+  private readonly handshakes = new Set<Socket>();
+  private listener: Server | undefined;
+  private draining = false;
+  private onEmpty: (() => void) | undefined;
+  private acceptedConnections = 0;
+  private refusedConnections = 0;
+  private refusedStreams = 0;
+
+  /** Throws RangeError or TypeError on options out of bounds. */
+  constructor(options: GrpcServerOptions = {}) {
+    this.limits = resolveLimits(options.limits);
+    this.keepalive = Object.freeze({ ...DEFAULT_KEEPALIVE, ...options.keepalive });
+    this.maxConnectionAgeMs = options.maxConnectionAgeMs ?? 0;
+    this.maxConnectionAgeGraceMs = options.maxConnectionAgeGraceMs ?? 0;
+    this.maxConnectionIdleMs = options.maxConnectionIdleMs ?? 0;
+    this.tls = options.tls;
+    this.compression = resolveCompression(options.compression);
+    this.now = options.now ?? (() => performance.now());
+    this.errorListener = options.onError ?? ((error, context) => console.error(context, error));
+    this.fallback = options.fallback;
+    this.outbox = new Outbox((error) => this.onError(error, 'flush'));
+    this.wheel = new TimerWheel(
+      () => this.nowMs(),
+      (error) => this.onError(error, 'timer'),
+    );
+    this.greeting = makeGreeting(this.limits);
+    this.fieldList = new FieldList(this.limits.maxHeaderListBytes, this.limits.maxHeaderFields);
+  }
+
+  // ---- methods ----------------------------------------------------------------------------------------
+
+  unary<I, O>(definition: MethodDefinition<I, O>, handler: UnaryHandler<I, O>): void {
+    this.register('unary', definition, handler);
+  }
+
+  serverStream<I, O>(definition: MethodDefinition<I, O>, handler: ServerStreamHandler<I, O>): void {
+    this.register('server-stream', definition, handler);
+  }
+
+  clientStream<I, O>(definition: MethodDefinition<I, O>, handler: ClientStreamHandler<I, O>): void {
+    this.register('client-stream', definition, handler);
+  }
+
+  bidi<I, O>(definition: MethodDefinition<I, O>, handler: BidiHandler<I, O>): void {
+    this.register('bidi', definition, handler);
+  }
+
+  /** Paths of all methods, for reflection. */
+  get methodPaths(): string[] {
+    return [...this.routes.keys()];
+  }
+
+  private register<I, O>(kind: MethodKind, definition: MethodDefinition<I, O>, handler: unknown): void {
+    if (definition.kind !== kind)
+      throw new TypeError(`${definition.path} is ${definition.kind}, not ${kind}`);
+    if (!/^\/[^/]+\/[^/]+$/.test(definition.path)) throw new TypeError(`bad method path ${definition.path}`);
+    if (this.routes.has(definition.path)) throw new TypeError(`${definition.path} is already registered`);
+    this.routes.set(definition.path, {
+      definition: definition as unknown as AnyDefinition,
+      handler: handler as AnyHandler,
+    });
+  }
+
+  // ---- life -------------------------------------------------------------------------------------------
+
+  /** Rejects when the address cannot be had, or when the server already listens. */
+  listen(options: ListenOptions = {}): Promise<{ host: string; port: number }> {
+    if (this.listener !== undefined) return Promise.reject(new Error('the server already listens'));
+    const { host = '127.0.0.1', port = 0, backlog = 511 } = options;
+    const listener = this.tls === undefined ? this.createPlain() : this.createSecure(this.tls);
+    this.listener = listener;
+    return new Promise((resolve, reject) => {
+      listener.once('error', (error) => {
+        this.listener = undefined;
+        reject(error);
+      });
+      listener.listen({ host, port, backlog }, () => {
+        listener.removeAllListeners('error');
+        listener.on('error', (error) => this.onError(error, 'listener'));
+        const address = listener.address() as AddressInfo;
+        resolve({ host: address.address, port: address.port });
+      });
+    });
+  }
+
+  /**
+   * Stops accepting, tells every client by GOAWAY in two steps, and waits until all calls are done. What is
+   * left after `timeoutMs` is closed.
+   */
+  async drain(timeoutMs: number): Promise<void> {
+    this.draining = true;
+    this.stopListening();
+    for (const connection of [...this.connections]) connection.drain('server is shutting down');
+    if (this.connections.size > 0) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeoutMs);
+        this.onEmpty = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+      this.onEmpty = undefined;
+    }
+    await this.close();
+  }
+
+  /** Closes the listener and every connection at once; resolves when all sockets are gone. */
+  async close(): Promise<void> {
+    this.draining = true;
+    this.stopListening();
+    for (const socket of this.handshakes) socket.destroy();
+    for (const connection of [...this.connections]) connection.destroy();
+    if (this.connections.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.onEmpty = resolve;
+      });
+    }
+    this.wheel.stop();
+  }
+
+  stats(): ServerStats {
+    let streams = 0;
+    let queuedBytes = 0;
+    let controlQueueItems = 0;
+    for (const connection of this.connections) {
+      streams += connection.streamCount;
+      controlQueueItems += connection.sender.controlItems;
+      for (const stream of connection.streams()) queuedBytes += stream.queuedBytes;
+    }
+    return {
+      connections: this.connections.size,
+      streams,
+      queuedBytes,
+      controlQueueItems,
+      bufferedRequestBytes: this.bufferedRequestBytes,
+      timers: this.wheel.size,
+      acceptedConnections: this.acceptedConnections,
+      refusedConnections: this.refusedConnections,
+      refusedStreams: this.refusedStreams,
+      writes: this.outbox.writes,
+    };
+  }
+
+  // ---- sockets ----------------------------------------------------------------------------------------
+
+  private createPlain(): Server {
+    return createServer({ noDelay: true }, (socket) => {
+      if (this.mayAccept(socket)) this.accept(socket);
+    });
+  }
+
+  private createSecure(tls: TlsOptions): Server {
+    const listener = createTlsServer(secureTlsOptions(tls, this.limits.handshakeTimeoutMs));
+    listener.on('connection', (socket: Socket) => {
+      if (!this.mayAccept(socket)) return;
+      this.handshakes.add(socket);
+      socket.once('close', () => this.handshakes.delete(socket));
+    });
+    listener.on('tlsClientError', (_error, socket) => socket.destroy());
+    listener.on('secureConnection', (socket: TLSSocket) => {
+      // Without ALPN there is no agreement on HTTP/2 (RFC 9113 §3.2).
+      if (socket.alpnProtocol !== 'h2' || this.draining) {
+        socket.on('error', ignoreError);
+        socket.destroy();
+        return;
+      }
+      socket.setNoDelay(true);
+      this.accept(socket);
+    });
+    return listener;
+  }
+
+  private mayAccept(socket: Socket): boolean {
+    if (!this.draining && this.connections.size + this.handshakes.size < this.limits.maxConnections)
+      return true;
+    this.refusedConnections++;
+    socket.on('error', ignoreError);
+    socket.destroy();
+    return false;
+  }
+
+  private accept(socket: ConnectedSocket): void {
+    this.acceptedConnections++;
+    socket.on('error', ignoreError);
+    socket.on('data', onSocketData);
+    socket.on('end', onSocketEnd);
+    socket.on('close', onSocketClose);
+    const connection = new Connection(this, socket);
+    socket[CONNECTION] = connection;
+    this.connections.add(connection);
+  }
+
+  private stopListening(): void {
+    this.listener?.close();
+    this.listener = undefined;
+  }
+
+  // ---- ConnectionHost ---------------------------------------------------------------------------------
+
+  nowMs(): number {
+    return Math.floor(this.now());
+  }
+
+  open(connection: Connection, id: number, head: RequestHead): Stream {
+    let plan = head.route as CallPlan | undefined;
+    if (plan === undefined) {
+      plan = planCall(head, this.routes, this.fallback !== undefined);
+      head.route = plan;
+    }
+    if (plan.rejection !== undefined) {
+      return new RejectedCall(connection, id, head, plan.rejection, plan.contentType);
+    }
+    if (plan.plain) return new PlainExchange(connection, id, head, this.fallback as Fallback);
+    return new GrpcCall(connection, id, head, plan, this.compression);
+  }
+
+  onConnectionClosed(connection: Connection): void {
+    this.connections.delete(connection);
+    if (this.connections.size === 0) this.onEmpty?.();
+  }
+
+  onError(error: unknown, context: string): void {
+    this.errorListener(error, context);
+  }
+
+  countRefused(): void {
+    this.refusedStreams++;
+  }
+}
+
+function resolveCompression(given: GrpcServerOptions['compression']): CompressionOptions | undefined {
+  if (given === undefined || given === false) return undefined;
+  return given === true ? DEFAULT_COMPRESSION : { ...DEFAULT_COMPRESSION, ...given };
+}
+
+// Shared by all sockets: a listener each would cost every idle connection its closures.
+
+function onSocketData(this: ConnectedSocket, chunk: Buffer): void {
+  this[CONNECTION]?.receive(chunk);
+}
+
+/** The client's FIN. A half-closed client cannot finish a call: it cannot even acknowledge SETTINGS. */
+function onSocketEnd(this: ConnectedSocket): void {
+  this[CONNECTION]?.destroy();
+}
+
+function onSocketClose(this: ConnectedSocket): void {
+  this[CONNECTION]?.onSocketClosed();
+}
+
+/** 'close' follows, and is where things are cleaned up. */
+function ignoreError(): void {}
