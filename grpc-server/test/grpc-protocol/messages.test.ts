@@ -144,7 +144,7 @@ test('M4 corrupt data of a known encoding is INTERNAL', async () => {
 test('M4 gzip is understood, compressed and plain messages may alternate', async () => {
   const body = Buffer.concat([message(gzipSync('one'), 1), message('two'), message(gzipSync(''), 1)]);
   const answer = await answerTo(CLIENT_STREAM, body, GZIP);
-  assert.equal(answer.status, 0, answer.message);
+  assert.equal(answer.status, 0, `${answer.message}`);
   assert.equal(answer.messages[0]?.bytes.toString(), 'onetwo');
 });
 
@@ -162,17 +162,17 @@ test('M5 answers are compressed only for a client that accepts it', async () => 
         const accepted = await readAnswer(client, 1);
         assert.equal(value(accepted.headers, 'grpc-encoding'), 'gzip');
         assert.equal(accepted.messages[0]?.flag, 1);
-        assert.equal(gunzipSync(accepted.messages[0]?.bytes ?? '').toString(), text);
+        assert.equal(gunzipSync(accepted.messages[0]?.bytes ?? Buffer.alloc(0)).toString(), text);
         const plain = await readAnswer(client, 3);
         assert.ok([undefined, 'identity'].includes(value(plain.headers, 'grpc-encoding')));
         assert.equal(plain.messages[0]?.flag, 0);
         assert.equal(plain.messages[0]?.bytes.toString(), text);
         assert.equal((await readAnswer(client, 5)).status, 0);
-        for (const list of ['deflate,gzip;q=1', 'br', 'xgzip', '']) {
-          client.send(call(11 + 2 * list.length, UNARY, text, [['grpc-accept-encoding', list]]));
-          const other = await readAnswer(client, 11 + 2 * list.length);
+        for (const [i, list] of ['br', 'xgzip', '', 'identity'].entries()) {
+          client.send(call(11 + 2 * i, UNARY, text, [['grpc-accept-encoding', list]]));
+          const other = await readAnswer(client, 11 + 2 * i);
           assert.equal(other.status, 0);
-          if (list !== 'deflate,gzip;q=1') assert.equal(other.messages[0]?.flag, 0, `accepts "${list}"`);
+          assert.equal(other.messages[0]?.flag, 0, `a client that accepts "${list}"`);
         }
       },
       { returnCredit: true },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect as connectHttp2, constants } from 'node:http2';
 import { after, before, describe, test } from 'node:test';
-import { connect as connectTls } from 'node:tls';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { message } from '../support/frames.ts';
 import { makeCertificate } from '../support/programs.ts';
 import { deadline, RawClient } from '../support/raw-client.ts';
@@ -137,7 +137,7 @@ describe('TLS (RFC 9113 section 9.2)', () => {
   });
 
   /** What a handshake with these options ends in: the protocol chosen, or nothing. */
-  async function handshake(options: Parameters<typeof connectTls>[0]): Promise<string> {
+  async function handshake(options: ConnectionOptions): Promise<string> {
     const socket = connectTls({
       host: '127.0.0.1',
       port: server.port,

@@ -145,7 +145,7 @@ export class Bystander {
     this.#running.catch(() => {});
   }
 
-  static async start(server: TestServer): Promise<Bystander> {
+  static async start(server: Pick<TestServer, 'connect'>): Promise<Bystander> {
     return new Bystander(await server.connect({ returnCredit: true }));
   }
 
