@@ -225,25 +225,34 @@ export class Connection implements FrameSink, TimerTarget {
     }
     switch (type) {
       case FrameType.DATA:
-        return this.onDataFrame(flags, streamId, bytes, start, end);
+        this.onDataFrame(flags, streamId, bytes, start, end);
+        break;
       case FrameType.HEADERS:
-        return this.onHeadersFrame(flags, streamId, bytes, start, end);
+        this.onHeadersFrame(flags, streamId, bytes, start, end);
+        break;
       case FrameType.PRIORITY:
-        return this.onPriorityFrame(streamId, bytes, start, end);
+        this.onPriorityFrame(streamId, bytes, start, end);
+        break;
       case FrameType.RST_STREAM:
-        return this.onRstStreamFrame(streamId, start, end);
+        this.onRstStreamFrame(streamId, start, end);
+        break;
       case FrameType.SETTINGS:
-        return this.onSettingsFrame(flags, streamId, bytes, start, end);
+        this.onSettingsFrame(flags, streamId, bytes, start, end);
+        break;
       case FrameType.PUSH_PROMISE:
         throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'PUSH_PROMISE from a client');
       case FrameType.PING:
-        return this.onPingFrame(flags, streamId, bytes, start, end);
+        this.onPingFrame(flags, streamId, bytes, start, end);
+        break;
       case FrameType.GOAWAY:
-        return this.onGoawayFrame(streamId, start, end);
+        this.onGoawayFrame(streamId, start, end);
+        break;
       case FrameType.WINDOW_UPDATE:
-        return this.onWindowUpdateFrame(streamId, bytes, start, end);
+        this.onWindowUpdateFrame(streamId, bytes, start, end);
+        break;
       case FrameType.CONTINUATION:
-        return this.onContinuationFrame(flags, streamId, bytes, start, end);
+        this.onContinuationFrame(flags, streamId, bytes, start, end);
+        break;
       default:
         this.abuse().unknownFrame(this.nowMs);
     }
@@ -269,14 +278,24 @@ export class Connection implements FrameSink, TimerTarget {
     else if (length > 0) this.emptyFrames = 0;
 
     const stream = this.find(streamId);
-    if (stream === undefined) return this.onFrameForClosed(streamId);
-    if (stream.remoteEnded) return this.provoked(stream, H2Error.STREAM_CLOSED);
+    if (stream === undefined) {
+      this.onFrameForClosed(streamId);
+      return;
+    }
+    if (stream.remoteEnded) {
+      this.provoked(stream, H2Error.STREAM_CLOSED);
+      return;
+    }
     stream.receiveWindow -= length;
-    if (stream.receiveWindow < 0) return this.provoked(stream, H2Error.FLOW_CONTROL_ERROR);
+    if (stream.receiveWindow < 0) {
+      this.provoked(stream, H2Error.FLOW_CONTROL_ERROR);
+      return;
+    }
     if (stream.expectedBytes >= 0) {
       stream.expectedBytes -= payloadEnd - payloadStart;
       if (stream.expectedBytes < 0 || (endStream && stream.expectedBytes > 0)) {
-        return this.provoked(stream, H2Error.PROTOCOL_ERROR);
+        this.provoked(stream, H2Error.PROTOCOL_ERROR);
+        return;
       }
     }
     stream.uncredited += length;
@@ -337,7 +356,8 @@ export class Connection implements FrameSink, TimerTarget {
     }
     this.blockSelfDependent = false;
     if ((flags & Flag.PRIORITY) !== 0) {
-      if (blockEnd - at < 5) throw new ConnectionError(H2Error.FRAME_SIZE_ERROR, 'HEADERS too short');
+      if (end - at < 5) throw new ConnectionError(H2Error.FRAME_SIZE_ERROR, 'HEADERS too short');
+      if (blockEnd - at < 5) throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'padding over the priority');
       this.blockSelfDependent = (readUint32(bytes, at) & MAX_STREAM_ID) === streamId;
       at += 5;
     }
@@ -460,12 +480,17 @@ export class Connection implements FrameSink, TimerTarget {
       if (this.skippedIds !== undefined && this.wasSkipped(streamId)) {
         throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'stream id below an earlier one');
       }
-      return this.onFrameForClosed(streamId);
+      this.onFrameForClosed(streamId);
+      return;
     }
-    if (stream.remoteEnded) return this.provoked(stream, H2Error.STREAM_CLOSED);
+    if (stream.remoteEnded) {
+      this.provoked(stream, H2Error.STREAM_CLOSED);
+      return;
+    }
     const complete = stream.expectedBytes <= 0;
     if (!valid || !complete || (flags & Flag.END_STREAM) === 0 || this.blockSelfDependent) {
-      return this.provoked(stream, H2Error.PROTOCOL_ERROR);
+      this.provoked(stream, H2Error.PROTOCOL_ERROR);
+      return;
     }
     stream.remoteEnded = true;
     stream.onRemoteEnd();
@@ -491,12 +516,18 @@ export class Connection implements FrameSink, TimerTarget {
     if (streamId === 0) throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'PRIORITY on stream 0');
     const stream = this.find(streamId);
     if (end - start !== 5) {
-      if (stream !== undefined) return this.provoked(stream, H2Error.FRAME_SIZE_ERROR);
+      if (stream !== undefined) {
+        this.provoked(stream, H2Error.FRAME_SIZE_ERROR);
+        return;
+      }
       throw new ConnectionError(H2Error.FRAME_SIZE_ERROR, 'PRIORITY length');
     }
     this.abuse().priorityFrame(this.streamsOpened);
     if ((readUint32(bytes, start) & MAX_STREAM_ID) !== streamId) return;
-    if (stream !== undefined) return this.provoked(stream, H2Error.PROTOCOL_ERROR);
+    if (stream !== undefined) {
+      this.provoked(stream, H2Error.PROTOCOL_ERROR);
+      return;
+    }
     throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'stream depends on itself');
   }
 
@@ -618,9 +649,13 @@ export class Connection implements FrameSink, TimerTarget {
       }
       const stream = this.find(streamId);
       if (stream !== undefined) {
-        if (increment === 0) return this.provoked(stream, H2Error.PROTOCOL_ERROR);
+        if (increment === 0) {
+          this.provoked(stream, H2Error.PROTOCOL_ERROR);
+          return;
+        }
         if (stream.sendWindow + increment > MAX_WINDOW_BYTES) {
-          return this.provoked(stream, H2Error.FLOW_CONTROL_ERROR);
+          this.provoked(stream, H2Error.FLOW_CONTROL_ERROR);
+          return;
         }
         stream.sendWindow += increment;
         if (stream.hasOutput) sender.wake(stream);
@@ -911,13 +946,23 @@ export class Connection implements FrameSink, TimerTarget {
   }
 
   private checkTimes(nowMs: number): void {
-    if (isDue(this.phaseDueMs, nowMs)) return this.onPhaseTimeout();
+    if (isDue(this.phaseDueMs, nowMs)) {
+      this.onPhaseTimeout();
+      return;
+    }
     if (this.closing) return;
     const { keepalive, limits, maxConnectionIdleMs } = this.server;
-    if (isDue(this.blockDueMs, nowMs)) return this.abort(H2Error.ENHANCE_YOUR_CALM, 'header block too slow');
-    if (isDue(this.graceDueMs, nowMs)) return this.onGraceOver();
+    if (isDue(this.blockDueMs, nowMs)) {
+      this.abort(H2Error.ENHANCE_YOUR_CALM, 'header block too slow');
+      return;
+    }
+    if (isDue(this.graceDueMs, nowMs)) {
+      this.onGraceOver();
+      return;
+    }
     if (this.sender.blocked && nowMs - this.sender.blockedSinceMs >= limits.writeStallTimeoutMs) {
-      return this.destroy();
+      this.destroy();
+      return;
     }
     if (this.stalled) this.checkStalledStreams(nowMs);
     if (isDue(this.drainPingDueMs, nowMs)) this.announceLastStream();
@@ -936,9 +981,13 @@ export class Connection implements FrameSink, TimerTarget {
   }
 
   private onPhaseTimeout(): void {
-    if (this.phase === Phase.LINGERING) return this.destroy();
+    if (this.phase === Phase.LINGERING) {
+      this.destroy();
+      return;
+    }
     if (this.phase === Phase.AWAITING_SETTINGS_ACK) {
-      return this.abort(H2Error.SETTINGS_TIMEOUT, 'SETTINGS not acknowledged');
+      this.abort(H2Error.SETTINGS_TIMEOUT, 'SETTINGS not acknowledged');
+      return;
     }
     this.abort(H2Error.PROTOCOL_ERROR, 'handshake timeout');
   }
@@ -1028,6 +1077,7 @@ function onSocketDrain(this: ConnectedSocket): void {
 /** Our SETTINGS (§6.5) and the WINDOW_UPDATE that opens the connection window, as the first bytes we send. */
 export function makeGreeting(limits: Limits): Buffer {
   const settings: [number, number][] = [
+    [Setting.ENABLE_PUSH, 0],
     [Setting.MAX_CONCURRENT_STREAMS, limits.maxConcurrentStreams],
     [Setting.INITIAL_WINDOW_SIZE, limits.streamWindowBytes],
     [Setting.MAX_FRAME_SIZE, DEFAULT_MAX_FRAME_BYTES],

@@ -266,7 +266,7 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
 
   onRemoteEnd(): void {
     if (this.finished || this.closed || this.halfClosed) return;
-    if (this.inflater !== undefined && this.inflater.busy) return;
+    if (this.inflater?.busy) return;
     this.halfClosed = true;
     if (this.reader?.midMessage) {
       this.fail(new GrpcError(Status.INTERNAL, 'the request ended inside a message'));
@@ -287,7 +287,7 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
   /** MessageSink */
   onFramedMessage(flag: number, message: Buffer): void {
     if (this.finished || this.closed) return;
-    if (flag === 0 && (this.inflater === undefined || !this.inflater.busy)) {
+    if (flag === 0 && !this.inflater?.busy) {
       this.deliver(message);
       return;
     }

@@ -22,7 +22,9 @@ const SHARE_FROM_BYTES = 8_192;
 
 /** CVE-2019-9511: after this many frames cut short by a tiny window, wait for a window worth a frame. */
 const MAX_TINY_FRAMES = 100;
-const TINY_FRAME_BYTES = 1_024;
+const TINY_FRAME_BYTES = 128;
+/** A stream that waits for window has made progress when it could send this much, or all it had. */
+const PROGRESS_BYTES = 1_024;
 
 /** RFC 9113 §6.3.1: dynamic table size update to 0 (RFC 7541 §6.3): we keep no table on the fast path. */
 const SIZE_UPDATE_TO_ZERO = 0x20;
@@ -125,6 +127,7 @@ export class Sender implements Producer {
     stream.sendWindow -= dataBytes;
     stream.responded = true;
     this.dataFramesSent++;
+    this.connection.onAnswerBytes();
     return true;
   }
 
@@ -272,7 +275,7 @@ export class Sender implements Producer {
     stream.responded = true;
     this.dataFramesSent++;
     // A trickle of window is no progress: the stall clock of a slow reader goes on (A15).
-    if (length === wanted || length >= TINY_FRAME_BYTES) stream.stalledSinceMs = -1;
+    if (length === wanted || length >= PROGRESS_BYTES) stream.stalledSinceMs = -1;
     this.connection.onAnswerBytes();
     return length;
   }
