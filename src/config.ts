@@ -1,0 +1,156 @@
+import { type LogLevel, logLevels } from './observe/log.ts';
+
+/** What the server runs on. Made once from the environment, then frozen. Durations are milliseconds. */
+export interface Config {
+  readonly redisUrl: string | undefined;
+  readonly ttlMs: number;
+  readonly heartbeatIntervalMs: number;
+  readonly disconnectGraceMs: number;
+  readonly host: string;
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  readonly partitions: number;
+  readonly maxWatchedUsers: number;
+  readonly maxBulkUsers: number;
+  readonly redisTimeoutMs: number;
+  readonly lastSeenTtlMs: number;
+  readonly logLevel: LogLevel;
+}
+
+/** One environment variable. docs/configuration.md is checked against this table. */
+export interface ConfigOption<Value> {
+  /** Name of the environment variable. */
+  readonly name: string;
+  /** As it would be written in the environment; empty = unset. */
+  readonly default: string;
+  /** Bounds, for the documentation. */
+  readonly bounds: string;
+  /** @throws Error whose message follows the name in a sentence: "must be ..." */
+  readonly parse: (text: string) => Value;
+}
+
+type Options = { readonly [Key in keyof Config]: ConfigOption<Config[Key]> };
+
+const second = 1000;
+const minute = 60 * second;
+const day = 24 * 60 * minute;
+
+export const configOptions: Options = {
+  redisUrl: option('REDIS_URL', '', 'redis:// or rediss:// URL; unset: the memory engine', redisUrl),
+  ttlMs: option('USER_STATUS_TTL', '30s', '100ms to 1d', duration(100, day)),
+  heartbeatIntervalMs: option(
+    'HEARTBEAT_INTERVAL',
+    '15s',
+    '50ms to 12h, at most half of USER_STATUS_TTL',
+    duration(50, day / 2),
+  ),
+  disconnectGraceMs: option('DISCONNECT_GRACE', '3s', '0s to 1h', duration(0, 60 * minute)),
+  host: option('HOST', '127.0.0.1', 'an address of this machine', host),
+  grpcPort: option('GRPC_PORT', '50051', '0 to 65535; 0: any free port', integer(0, 65_535)),
+  httpPort: option('HTTP_PORT', '8080', '0 to 65535; 0: any free port', integer(0, 65_535)),
+  partitions: option(
+    'PARTITIONS',
+    '64',
+    '1 to 1024; the same for all servers of one Redis, for good',
+    integer(1, 1024),
+  ),
+  maxWatchedUsers: option('MAX_WATCHED_USERS', '10000', '1 to 1000000', integer(1, 1_000_000)),
+  maxBulkUsers: option('MAX_BULK_USERS', '5000', '1 to 100000', integer(1, 100_000)),
+  redisTimeoutMs: option('REDIS_TIMEOUT', '1s', '10ms to 1m', duration(10, minute)),
+  lastSeenTtlMs: option('LAST_SEEN_TTL', '30d', '1s to 3650d', duration(second, 3650 * day)),
+  logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), logLevel),
+};
+
+/** Every problem of the environment at once. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(
+      `the configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map((problem) => `  ${problem}`).join('\n')}`,
+    );
+    this.problems = problems;
+  }
+}
+
+/** @throws ConfigError naming every problem */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [key, { name, default: fallback, parse }] of Object.entries(configOptions)) {
+    const text = environment[name]?.trim();
+    try {
+      values[key] = parse(text === undefined || text === '' ? fallback : text);
+    } catch (error) {
+      // A Redis URL may hold a password.
+      const shown = key === 'redisUrl' ? '' : `; it is "${text}"`;
+      problems.push(`${name} ${(error as Error).message}${shown}`);
+    }
+  }
+  const config = values as unknown as Config;
+  if (config.heartbeatIntervalMs * 2 > config.ttlMs) {
+    problems.push(
+      'HEARTBEAT_INTERVAL must be at most half of USER_STATUS_TTL, so that one lost heartbeat does no harm',
+    );
+  }
+  if (config.grpcPort !== 0 && config.grpcPort === config.httpPort) {
+    problems.push('HTTP_PORT must differ from GRPC_PORT');
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return Object.freeze(config);
+}
+
+function option<Value>(
+  name: string,
+  fallback: string,
+  bounds: string,
+  parse: (text: string) => Value,
+): ConfigOption<Value> {
+  return { name, default: fallback, bounds, parse };
+}
+
+const unitMs: Readonly<Record<string, number>> = { ms: 1, s: second, m: minute, h: 60 * minute, d: day };
+
+/** Reads a duration such as `30s`, `500ms`, `2m`. */
+export function parseDuration(text: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
+  if (!match) throw new Error('must be a duration such as 30s, 500ms, 2m');
+  return Number(match[1]) * (unitMs[match[2] as string] as number);
+}
+
+function duration(minMs: number, maxMs: number): (text: string) => number {
+  return (text) => {
+    const ms = parseDuration(text);
+    if (ms < minMs || ms > maxMs) throw new Error(`must be from ${minMs} ms to ${maxMs} ms`);
+    return ms;
+  };
+}
+
+function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(value >= min && value <= max)) throw new Error(`must be a whole number from ${min} to ${max}`);
+    return value;
+  };
+}
+
+function redisUrl(text: string): string | undefined {
+  if (text === '') return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || !['redis:', 'rediss:'].includes(url.protocol) || url.hostname === '') {
+    throw new Error('must be a URL such as redis://localhost:6379');
+  }
+  return text;
+}
+
+function host(text: string): string {
+  if (!/^[A-Za-z0-9.:_-]+$/.test(text)) throw new Error('must be an address or a host name');
+  return text;
+}
+
+function logLevel(text: string): LogLevel {
+  const level = logLevels.find((known) => known === text);
+  if (!level) throw new Error(`must be one of ${logLevels.join(', ')}`);
+  return level;
+}

@@ -1,0 +1,78 @@
+/** One row of the catalogue: what a code means to each kind of caller. */
+export interface ErrorRow {
+  /** Name of the canonical gRPC status. */
+  readonly grpcStatus: string;
+  readonly httpStatus: number;
+  /** Whether the same call can succeed later without being changed. */
+  readonly retryable: boolean;
+  readonly meaning: string;
+}
+
+/** The closed catalogue. docs/errors.md is checked against it. */
+export const errorCatalogue = {
+  USER_NOT_FOUND: {
+    grpcStatus: 'NOT_FOUND',
+    httpStatus: 404,
+    retryable: false,
+    meaning: 'a user directory is configured and lacks this user',
+  },
+  INVALID_STATUS: {
+    grpcStatus: 'INVALID_ARGUMENT',
+    httpStatus: 400,
+    retryable: false,
+    meaning: 'status is neither ONLINE nor OFFLINE',
+  },
+  INVALID_ARGUMENT: {
+    grpcStatus: 'INVALID_ARGUMENT',
+    httpStatus: 400,
+    retryable: false,
+    meaning: 'a malformed id, a list too long, bad JSON: the field is named',
+  },
+  UNAUTHORIZED: {
+    grpcStatus: 'PERMISSION_DENIED',
+    httpStatus: 403,
+    retryable: false,
+    meaning: 'not allowed to update or watch this user',
+  },
+  RATE_LIMITED: {
+    grpcStatus: 'RESOURCE_EXHAUSTED',
+    httpStatus: 429,
+    retryable: true,
+    meaning: 'too many calls, or too much of something: with the time to wait',
+  },
+  REDIS_ERROR: {
+    grpcStatus: 'UNAVAILABLE',
+    httpStatus: 503,
+    retryable: true,
+    meaning: 'the engine failed or did not answer in time',
+  },
+  INTERNAL: {
+    grpcStatus: 'INTERNAL',
+    httpStatus: 500,
+    retryable: false,
+    meaning: 'a bug; the cause is logged, never sent',
+  },
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+/** The one error that crosses a boundary of this program. Its message is safe to send. */
+export class PresenceError extends Error {
+  override readonly name = 'PresenceError';
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  static invalidArgument(field: string, problem: string): PresenceError {
+    return new PresenceError('INVALID_ARGUMENT', `${field} ${problem}`);
+  }
+
+  /** The doorway for what was caught: unknown errors become INTERNAL, with the cause kept for the log only. */
+  static from(error: unknown): PresenceError {
+    if (error instanceof PresenceError) return error;
+    return new PresenceError('INTERNAL', 'internal error', { cause: error });
+  }
+}

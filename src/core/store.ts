@@ -1,0 +1,58 @@
+import type { Activity, UserState } from './presence.ts';
+
+/**
+ * The contract that every engine keeps. One suite (test/store-contract.ts) checks all of it on each of them.
+ *
+ * - Every change of a user is atomic, and every user's changes are totally ordered by version.
+ * - Time is the engine's clock alone.
+ * - A lease is never judged before its deadline; what is past it and not yet judged still reads as ONLINE, so that
+ *   readers and watchers never disagree.
+ * - Each method rejects with PresenceError REDIS_ERROR, within the engine's timeout, when the engine cannot answer. An
+ *   operation that failed so may or may not have happened; repeating it is harmless.
+ * - User ids come checked (core/user-id.ts).
+ */
+export interface PresenceStore {
+  /** Connects and starts to judge leases. Resolves when the engine answers, or while it goes on trying. */
+  start(): Promise<void>;
+  /** Stops judging, hands over what other nodes can take, closes connections. Leases are left to run. */
+  stop(): Promise<void>;
+  /** Whether the engine answered when last asked. */
+  readonly available: boolean;
+
+  /** Lights or renews the lease. `activity` null: as it is, ACTIVE for a user who comes ONLINE. Idempotent. */
+  setOnline(userId: string, activity: Activity | null): Promise<UserState>;
+  /** Puts the light out at once, and refuses heartbeats for one TTL. Idempotent. */
+  setOffline(userId: string): Promise<UserState>;
+  /** Renews the lease, or lights it. false: signed out less than one TTL ago, nothing changed. */
+  heartbeat(userId: string): Promise<boolean>;
+  /** Present states in the order asked for; unknown users are OFFLINE with version 0. */
+  read(userIds: readonly string[]): Promise<UserState[]>;
+
+  /**
+   * Counts a connection of a user and ends a running disconnect grace. Does not renew the lease. Idempotent.
+   *
+   * @param connectionId unique among all connections of all users
+   */
+  openConnection(userId: string, connectionId: string): Promise<void>;
+  /** Takes it back; the last one of an ONLINE user starts the disconnect grace. Idempotent. */
+  closeConnection(userId: string, connectionId: string): Promise<void>;
+
+  /** Who is told of transitions; set once, before `start`. */
+  onFeed(listener: FeedListener): void;
+  /** From its resolution on, every later transition of the partition reaches the listener. */
+  follow(partition: number): Promise<void>;
+  unfollow(partition: number): void;
+}
+
+export interface FeedListener {
+  /** Transitions of one partition, in order, each once. Must not throw. */
+  transitions(states: readonly UserState[]): void;
+  /** Transitions of a followed partition were missed for good: what is known of its users must be read again. */
+  lost(partition: number): void;
+}
+
+/** Where time comes from, for what has no engine clock of its own. */
+export interface Clock {
+  /** Unix ms; may stand still, never goes back. */
+  nowMs(): number;
+}

@@ -1,0 +1,329 @@
+import { PresenceError } from '../core/errors.ts';
+import { partitionOf } from '../core/partition.ts';
+import type { UserState } from '../core/presence.ts';
+import type { FeedListener, PresenceStore } from '../core/store.ts';
+import type { Log } from '../observe/log.ts';
+
+/** What a watcher is told. One object serves all watchers of a change, so that it can be encoded once. */
+export interface WatchEvent {
+  readonly state: UserState;
+  /** The state when the watch began, rather than a change. */
+  readonly snapshot: boolean;
+}
+
+/** Where a watcher's events go: a stream, a socket. */
+export interface WatchSink {
+  /** Takes an event. false: it is full now, and wants no more until `Subscription.drained` is called. */
+  send(event: WatchEvent): boolean;
+}
+
+export interface WatchHubOptions {
+  readonly store: PresenceStore;
+  readonly partitions: number;
+  /** Most users that one subscription may watch. */
+  readonly maxWatchedUsers: number;
+  readonly log: Log;
+}
+
+interface WatchedUser {
+  readonly userId: string;
+  readonly partition: WatchedPartition;
+  /** The latest known; undefined until the first read or transition. */
+  state: UserState | undefined;
+  readonly watchers: Set<Subscription>;
+  /** The read that will bring the first state. */
+  loading: Promise<void> | undefined;
+  /** Whether the state came after the feed last lost track. */
+  isFresh: boolean;
+}
+
+interface WatchedPartition {
+  readonly number: number;
+  readonly users: Set<WatchedUser>;
+  following: Promise<void> | undefined;
+  /** A fresh read is under way because the feed lost track. */
+  reloading: boolean;
+}
+
+/** How long to wait before a fresh read is tried again, ms. */
+const reloadRetryMs = 500;
+const reloadBatchUsers = 1000;
+
+/**
+ * Who watches whom on this node. A watched user's state is held once, kept true by the store's feed, and fanned out:
+ * first a snapshot, then every change, in order, without duplicates. A watcher that is full gets, when it drains, the
+ * latest state of each user that changed meanwhile: what is kept for it never exceeds its watch list.
+ */
+export class WatchHub implements FeedListener {
+  readonly #options: WatchHubOptions;
+  readonly #users = new Map<string, WatchedUser>();
+  readonly #partitions = new Map<number, WatchedPartition>();
+  #watches = 0;
+  #conflated = 0;
+  #stopped = false;
+
+  constructor(options: WatchHubOptions) {
+    this.#options = options;
+    options.store.onFeed(this);
+  }
+
+  /** Opens an empty subscription. Close it when its sink is gone. */
+  subscribe(sink: WatchSink): Subscription {
+    return new Subscription(this, sink, this.#options.maxWatchedUsers);
+  }
+
+  /** No fresh read is begun any more. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Sizes of everything that could leak, for tests and metrics. */
+  stats(): { users: number; partitions: number; watches: number; conflated: number } {
+    return {
+      users: this.#users.size,
+      partitions: this.#partitions.size,
+      watches: this.#watches,
+      conflated: this.#conflated,
+    };
+  }
+
+  /** What is known here of a watched user, kept true by the feed; undefined = not watched, or not known yet. */
+  stateOf(userId: string): UserState | undefined {
+    const user = this.#users.get(userId);
+    return user?.partition.reloading ? undefined : user?.state;
+  }
+
+  transitions(states: readonly UserState[]): void {
+    for (const state of states) {
+      const user = this.#users.get(state.userId);
+      if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version))
+        continue;
+      user.isFresh = true;
+      this.#change(user, state);
+    }
+  }
+
+  lost(partition: number): void {
+    const watched = this.#partitions.get(partition);
+    if (!watched) return;
+    for (const user of watched.users) user.isFresh = false;
+    if (watched.reloading) return;
+    watched.reloading = true;
+    this.#reload(watched);
+  }
+
+  /** Registers a watch. Its first state comes with `load`. */
+  add(subscription: Subscription, userId: string): WatchedUser {
+    let user = this.#users.get(userId);
+    if (!user) {
+      const partition = this.#partition(partitionOf(userId, this.#options.partitions));
+      user = { userId, partition, state: undefined, watchers: new Set(), loading: undefined, isFresh: true };
+      this.#users.set(userId, user);
+      partition.users.add(user);
+    }
+    user.watchers.add(subscription);
+    this.#watches++;
+    return user;
+  }
+
+  remove(subscription: Subscription, user: WatchedUser): void {
+    if (!user.watchers.delete(subscription)) return;
+    this.#watches--;
+    if (user.watchers.size > 0) return;
+    this.#users.delete(user.userId);
+    const { partition } = user;
+    partition.users.delete(user);
+    if (partition.users.size > 0) return;
+    this.#partitions.delete(partition.number);
+    this.#options.store.unfollow(partition.number);
+  }
+
+  /** Resolves when every user's state is known and its feed followed. Users loaded by somebody else are shared. */
+  async load(users: readonly WatchedUser[]): Promise<void> {
+    const unloaded = users.filter((user) => user.state === undefined && !user.loading);
+    if (unloaded.length > 0) {
+      const loading = this.#read(unloaded);
+      for (const user of unloaded) user.loading = loading;
+    }
+    await Promise.all(new Set(users.map((user) => user.loading)));
+  }
+
+  countConflated(): void {
+    this.#conflated++;
+  }
+
+  #partition(number: number): WatchedPartition {
+    let partition = this.#partitions.get(number);
+    if (!partition) {
+      partition = { number, users: new Set(), following: undefined, reloading: false };
+      this.#partitions.set(number, partition);
+    }
+    return partition;
+  }
+
+  async #read(users: readonly WatchedUser[]): Promise<void> {
+    try {
+      await Promise.all([...new Set(users.map((user) => user.partition))].map((it) => this.#follow(it)));
+      const states = await this.#options.store.read(users.map((user) => user.userId));
+      for (const [index, user] of users.entries()) this.#adopt(user, states[index] as UserState);
+    } finally {
+      for (const user of users) user.loading = undefined;
+    }
+    // The feed lost track while these were read, so the read may have been too early.
+    for (const user of users) if (!user.isFresh) this.lost(user.partition.number);
+  }
+
+  /** One follow serves all watches of a partition; a failed one is tried again by the next. */
+  #follow(partition: WatchedPartition): Promise<void> {
+    partition.following ??= this.#options.store.follow(partition.number).catch((error: unknown) => {
+      partition.following = undefined;
+      throw error;
+    });
+    return partition.following;
+  }
+
+  /** Takes a state that was read, unless the feed has brought a newer one. */
+  #adopt(user: WatchedUser, state: UserState): void {
+    if (user.state === undefined) this.#change(user, state);
+    else if (!user.isFresh || state.version > user.state.version) {
+      user.isFresh = true;
+      if (isSeenAlike(user.state, state)) user.state = state;
+      else this.#change(user, state);
+    }
+  }
+
+  #change(user: WatchedUser, state: UserState): void {
+    user.state = state;
+    const event: WatchEvent = { state, snapshot: false };
+    for (const watcher of user.watchers) watcher.offer(user, event);
+  }
+
+  #reload(partition: WatchedPartition): void {
+    if (this.#stopped || this.#partitions.get(partition.number) !== partition) return;
+    this.#readAfresh(partition).then(
+      () => {
+        partition.reloading = false;
+      },
+      (error: unknown) => {
+        this.#options.log.debug(
+          { err: error, partition: partition.number },
+          'fresh read failed, trying again',
+        );
+        setTimeout(() => this.#reload(partition), reloadRetryMs).unref();
+      },
+    );
+  }
+
+  /** Until nobody in the partition is stale: the feed may lose track again meanwhile. */
+  async #readAfresh(partition: WatchedPartition): Promise<void> {
+    for (;;) {
+      const stale = [...partition.users].filter((user) => !user.isFresh && user.state !== undefined);
+      if (stale.length === 0) return;
+      const users = stale.slice(0, reloadBatchUsers);
+      const states = await this.#options.store.read(users.map((user) => user.userId));
+      for (const [index, user] of users.entries()) this.#adopt(user, states[index] as UserState);
+    }
+  }
+}
+
+/** One watcher: a watch list, and what it has not been told yet. */
+export class Subscription {
+  readonly #hub: WatchHub;
+  readonly #sink: WatchSink;
+  readonly #maxWatchedUsers: number;
+  readonly #watched = new Map<string, WatchedUser>();
+  /** Users whose latest state the sink has still to get. */
+  #untold: Set<WatchedUser> | undefined;
+  /** Users of whom the sink has not had a snapshot. */
+  #unintroduced: Set<WatchedUser> | undefined;
+  #isFull = false;
+  #isClosed = false;
+
+  constructor(hub: WatchHub, sink: WatchSink, maxWatchedUsers: number) {
+    this.#hub = hub;
+    this.#sink = sink;
+    this.#maxWatchedUsers = maxWatchedUsers;
+  }
+
+  /** Users watched now. */
+  get size(): number {
+    return this.#watched.size;
+  }
+
+  /**
+   * Watches more users; each one's snapshot goes to the sink before any change. Those watched already are left as they
+   * are. When it fails, none of `userIds` was added.
+   *
+   * @throws PresenceError INVALID_ARGUMENT: more than MAX_WATCHED_USERS; REDIS_ERROR
+   */
+  async watch(userIds: readonly string[]): Promise<void> {
+    if (this.#isClosed) return;
+    const added = [...new Set(userIds)].filter((userId) => !this.#watched.has(userId));
+    if (this.#watched.size + added.length > this.#maxWatchedUsers) {
+      throw PresenceError.invalidArgument(
+        'watch_user_ids',
+        `must name at most ${this.#maxWatchedUsers} users`,
+      );
+    }
+    this.#unintroduced ??= new Set();
+    const users = added.map((userId) => this.#hub.add(this, userId));
+    for (const user of users) {
+      this.#watched.set(user.userId, user);
+      this.#unintroduced.add(user);
+      if (user.state !== undefined) this.offer(user, { state: user.state, snapshot: true });
+    }
+    try {
+      await this.#hub.load(users);
+    } catch (error) {
+      this.unwatch(added);
+      throw error;
+    }
+  }
+
+  /** Watches these users no more; those not watched are ignored. */
+  unwatch(userIds: readonly string[]): void {
+    for (const userId of userIds) {
+      const user = this.#watched.get(userId);
+      if (!user) continue;
+      this.#watched.delete(userId);
+      this.#untold?.delete(user);
+      this.#unintroduced?.delete(user);
+      this.#hub.remove(this, user);
+    }
+  }
+
+  /** The sink has room again. */
+  drained(): void {
+    this.#isFull = false;
+    if (!this.#untold) return;
+    for (const user of this.#untold) {
+      if (this.#isFull) return;
+      this.#untold.delete(user);
+      if (user.state) this.offer(user, { state: user.state, snapshot: false });
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.unwatch([...this.#watched.keys()]);
+  }
+
+  /** For the hub: a state to tell, now or, where the sink is full, when it drains. */
+  offer(user: WatchedUser, event: WatchEvent): void {
+    if (this.#isClosed) return;
+    if (this.#isFull) {
+      this.#untold ??= new Set();
+      if (this.#untold.has(user)) this.#hub.countConflated();
+      this.#untold.add(user);
+      return;
+    }
+    const isFirst = this.#unintroduced?.delete(user) ?? false;
+    if (this.#unintroduced?.size === 0) this.#unintroduced = undefined;
+    const told = isFirst === event.snapshot ? event : { state: event.state, snapshot: isFirst };
+    this.#isFull = !this.#sink.send(told);
+  }
+}
+
+function isSeenAlike(a: UserState, b: UserState): boolean {
+  return a.status === b.status && a.activity === b.activity;
+}

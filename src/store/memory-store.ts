@@ -1,0 +1,189 @@
+import { DeadlineWheel } from '../core/deadline-wheel.ts';
+import { partitionOf } from '../core/partition.ts';
+import {
+  type Activity,
+  apply,
+  type LeasePolicy,
+  nextCheckMs,
+  nextVersion,
+  type Outcome,
+  type PresenceEvent,
+  type PresenceRecord,
+  stateOf,
+  type UserState,
+  unknownRecord,
+} from '../core/presence.ts';
+import type { Clock, FeedListener, PresenceStore } from '../core/store.ts';
+
+export interface MemoryStoreOptions extends LeasePolicy {
+  readonly partitions: number;
+  /** How long an OFFLINE user is remembered, ms. */
+  readonly lastSeenTtlMs: number;
+  readonly clock: Clock;
+  /** How often leases are judged, ms; default 10. 0 = only when `sweep` is called, for tests. */
+  readonly sweepIntervalMs?: number;
+}
+
+interface Entry {
+  record: PresenceRecord;
+  connections: Set<string> | undefined;
+  /** When the lease wheel next visits this user; Infinity = it does not. */
+  leaseVisitMs: number;
+  /** Whether the memory wheel holds this user. */
+  remembered: boolean;
+}
+
+/** The embedded engine: the whole contract in one process, nothing kept when it ends. */
+export class MemoryStore implements PresenceStore {
+  readonly available = true;
+  readonly #options: MemoryStoreOptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #versions: number[];
+  readonly #followed = new Set<number>();
+  readonly #leases: DeadlineWheel;
+  readonly #memories: DeadlineWheel;
+  #listener: FeedListener | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: MemoryStoreOptions) {
+    this.#options = options;
+    this.#versions = new Array<number>(options.partitions).fill(0);
+    const startMs = options.clock.nowMs();
+    this.#leases = new DeadlineWheel(startMs, 5, 16_384);
+    this.#memories = new DeadlineWheel(startMs, Math.max(1000, options.lastSeenTtlMs / 1000), 1024);
+  }
+
+  async start(): Promise<void> {
+    const intervalMs = this.#options.sweepIntervalMs ?? 10;
+    if (intervalMs > 0) this.#timer = setInterval(() => this.sweep(), intervalMs);
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+  }
+
+  async setOnline(userId: string, activity: Activity | null): Promise<UserState> {
+    return this.#stateAfter(userId, { kind: 'set-online', activity });
+  }
+
+  async setOffline(userId: string): Promise<UserState> {
+    return this.#stateAfter(userId, { kind: 'set-offline' });
+  }
+
+  async heartbeat(userId: string): Promise<boolean> {
+    return this.#apply(userId, { kind: 'heartbeat' }).accepted;
+  }
+
+  async read(userIds: readonly string[]): Promise<UserState[]> {
+    return userIds.map((userId) => this.#stateOf(userId, this.#entries.get(userId)?.record ?? unknownRecord));
+  }
+
+  async openConnection(userId: string, connectionId: string): Promise<void> {
+    const entry = this.#entry(userId);
+    entry.connections ??= new Set();
+    entry.connections.add(connectionId);
+    this.#apply(userId, { kind: 'connection-opened' });
+  }
+
+  async closeConnection(userId: string, connectionId: string): Promise<void> {
+    const connections = this.#entries.get(userId)?.connections;
+    if (!connections?.delete(connectionId)) return;
+    this.#apply(userId, { kind: 'connection-closed', connectionsLeft: connections.size });
+  }
+
+  onFeed(listener: FeedListener): void {
+    this.#listener = listener;
+  }
+
+  async follow(partition: number): Promise<void> {
+    this.#followed.add(partition);
+  }
+
+  unfollow(partition: number): void {
+    this.#followed.delete(partition);
+  }
+
+  /** Judges every lease that is due by the clock, and forgets users not seen for `lastSeenTtlMs`. */
+  sweep(): void {
+    const nowMs = this.#options.clock.nowMs();
+    this.#leases.advance(nowMs, (userId) => {
+      const entry = this.#entries.get(userId);
+      // A later visit is planned: this one is left over from before the check moved.
+      if (!entry || entry.leaseVisitMs > nowMs) return;
+      entry.leaseVisitMs = Number.POSITIVE_INFINITY;
+      this.#apply(userId, { kind: 'sweep' });
+    });
+    this.#memories.advance(nowMs, (userId) => {
+      const entry = this.#entries.get(userId);
+      if (!entry) return;
+      entry.remembered = false;
+      if (this.#isForgettable(entry, nowMs)) this.#entries.delete(userId);
+      else this.#plan(userId, entry);
+    });
+  }
+
+  /** Sizes of everything that could leak, for tests and metrics. */
+  stats(): { users: number; leaseVisits: number; followedPartitions: number } {
+    return {
+      users: this.#entries.size,
+      leaseVisits: this.#leases.size,
+      followedPartitions: this.#followed.size,
+    };
+  }
+
+  #stateAfter(userId: string, event: PresenceEvent): UserState {
+    return this.#stateOf(userId, this.#apply(userId, event).record);
+  }
+
+  #stateOf(userId: string, record: PresenceRecord): UserState {
+    return stateOf(userId, record, this.#options.ttlMs);
+  }
+
+  #entry(userId: string): Entry {
+    let entry = this.#entries.get(userId);
+    if (!entry) {
+      entry = {
+        record: unknownRecord,
+        connections: undefined,
+        leaseVisitMs: Number.POSITIVE_INFINITY,
+        remembered: false,
+      };
+      this.#entries.set(userId, entry);
+    }
+    return entry;
+  }
+
+  #apply(userId: string, event: PresenceEvent): Outcome {
+    const nowMs = this.#options.clock.nowMs();
+    const entry = this.#entry(userId);
+    const partition = partitionOf(userId, this.#options.partitions);
+    const version = nextVersion(this.#versions[partition] as number, nowMs);
+    const outcome = apply(entry.record, event, nowMs, this.#options, version);
+    entry.record = outcome.record;
+    this.#plan(userId, entry);
+    if (outcome.changed) {
+      this.#versions[partition] = version;
+      if (this.#followed.has(partition)) this.#listener?.transitions([this.#stateOf(userId, entry.record)]);
+    }
+    return outcome;
+  }
+
+  /** One visit per user suffices, unless its time moved forward, as a disconnect grace does. */
+  #plan(userId: string, entry: Entry): void {
+    const checkMs = nextCheckMs(entry.record);
+    if (checkMs < entry.leaseVisitMs) entry.leaseVisitMs = this.#leases.schedule(userId, checkMs);
+    if (entry.record.status === 'OFFLINE' && !entry.remembered) {
+      entry.remembered = true;
+      this.#memories.schedule(userId, this.#forgetAtMs(entry.record));
+    }
+  }
+
+  #isForgettable(entry: Entry, nowMs: number): boolean {
+    const { record, connections } = entry;
+    return record.status === 'OFFLINE' && (connections?.size ?? 0) === 0 && nowMs >= this.#forgetAtMs(record);
+  }
+
+  #forgetAtMs(record: PresenceRecord): number {
+    return Math.max(record.lastSeenMs, record.signedOutMs) + this.#options.lastSeenTtlMs;
+  }
+}

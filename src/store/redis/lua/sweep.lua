@@ -1,0 +1,71 @@
+-- Judges users of one partition whom due.lua found, checking each again: what was renewed meanwhile gets a new place in
+-- the index, what is really over goes OFFLINE. All that go form one log entry and one message. Two sweepers at once are
+-- harmless.
+--
+-- KEYS 1 deadlines, 2 log, 3 seq, 4 sweeper, then status, meta, connections of each user
+-- ARGV 1 lease ms, 2 grace ms, 3 last-seen ttl ms, 4 channel, then the users
+-- Returns { users put out, users extended because of an outage, largest lateness of a judgement ms }.
+
+local deadlines_key, log_key, seq_key, sweeper_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ttl, grace, last_seen_ttl, channel = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local now = clock_ms()
+local judge_from = tonumber(redis.call('HGET', sweeper_key, 'judge') or '0')
+
+-- Answers cause and last seen of a user whose time is over, or puts them back into the index and answers nothing.
+local extended = 0
+local function verdict(user, score, status_key, meta_key, connections_key)
+  local status, grace_ends, original_deadline = unpack(redis.call('HMGET', meta_key, 's', 'g', 'e'))
+  if status ~= ONLINE then
+    redis.call('ZREM', deadlines_key, user)
+    return
+  end
+  local deadline = redis.call('PEXPIRETIME', status_key)
+  local renewed = (deadline > 0 and deadline or score - 1) - ttl
+  if grace_ends and now >= tonumber(grace_ends) then
+    return BY_DISCONNECT, math.max(tonumber(grace_ends) - grace, renewed)
+  end
+  if deadline > 0 then
+    redis.call('ZADD', deadlines_key, grace_ends and math.min(deadline + 1, tonumber(grace_ends)) or deadline + 1, user)
+    if original_deadline then redis.call('HDEL', meta_key, 'e') end
+    return
+  end
+  if now < judge_from then
+    redis.call('SET', status_key, 'online', 'PX', ttl)
+    redis.call('HSETNX', meta_key, 'e', text(score - 1))
+    redis.call('ZADD', deadlines_key, now + ttl + 1, user)
+    extended = extended + 1
+    return
+  end
+  if original_deadline then renewed = tonumber(original_deadline) - ttl end
+  -- Entries that nobody renewed or took back are those of a node that died.
+  local is_node_lost = redis.call('EXISTS', connections_key) == 1
+    and redis.call('ZCOUNT', connections_key, now, '+inf') == 0
+  return is_node_lost and BY_NODE_LOST or BY_EXPIRED, renewed
+end
+
+local over, lateness = {}, 0
+for i = 5, #ARGV do
+  local user, first = ARGV[i], 3 * (i - 5) + 5
+  local status_key, meta_key, connections_key = KEYS[first], KEYS[first + 1], KEYS[first + 2]
+  local score = redis.call('ZSCORE', deadlines_key, user)
+  if score and tonumber(score) <= now then
+    local cause, last_seen = verdict(user, tonumber(score), status_key, meta_key, connections_key)
+    if cause then
+      over[#over + 1] = { user, status_key, meta_key, cause, last_seen }
+      lateness = math.max(lateness, now - tonumber(score))
+    end
+  end
+end
+
+if #over > 0 then
+  local previous, first_version = take_versions(seq_key, #over, now)
+  local lines = {}
+  for i, gone in ipairs(over) do
+    local user, status_key, meta_key, cause, last_seen = unpack(gone)
+    redis.call('DEL', status_key)
+    redis.call('ZREM', deadlines_key, user)
+    lines[i] = put_out(meta_key, user, first_version + i - 1, cause, now, last_seen, last_seen_ttl)
+  end
+  record(log_key, channel, previous, first_version + #over - 1, lines)
+end
+return { #over, extended, lateness }

@@ -1,0 +1,49 @@
+-- Put before every script that changes a user (scripts.ts): the clock, the wire form of a state, and the one way to
+-- record transitions.
+--
+-- A state is one line of text: version, user, status, activity, cause, since, changed at, last seen, separated by
+-- 0x1F. User ids hold no control characters. Numbers of status, activity and cause are the proto's. Times are Unix ms.
+
+local ONLINE, OFFLINE = '1', '2'
+local NO_ACTIVITY, ACTIVE = '0', '1'
+local BY_SET, BY_HEARTBEAT, BY_DISCONNECT, BY_EXPIRED, BY_NODE_LOST = '1', '2', '4', '5', '6'
+local LOG_ENTRIES = 10000
+
+local function clock_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Lua would write a large number as 1.79e+15.
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function state_line(version, user, status, activity, cause, since, changed_at, last_seen)
+  return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen }, '\31')
+end
+
+-- Versions of the next `count` transitions of a partition: microseconds of the clock, or one more than the last where
+-- that is not larger. Returns the version before, and the first of them.
+local function take_versions(seq_key, count, now)
+  local previous = tonumber(redis.call('GET', seq_key) or '0')
+  local first = math.max(previous + 1, now * 1000)
+  redis.call('SET', seq_key, text(first + count - 1))
+  return previous, first
+end
+
+-- Appends one entry to the log and publishes the same.
+local function record(log_key, channel, previous, last, lines)
+  local transitions = table.concat(lines, '\n')
+  redis.call('XADD', log_key, 'MAXLEN', '~', LOG_ENTRIES, text(last) .. '-0', 'p', text(previous), 't', transitions)
+  redis.call('PUBLISH', channel, text(previous) .. '\n' .. text(last) .. '\n' .. transitions)
+end
+
+-- Writes an OFFLINE state into a user's meta and returns its line. The caller settles the status key and the index.
+local function put_out(meta_key, user, version, cause, now, last_seen, last_seen_ttl)
+  redis.call('HSET', meta_key, 's', OFFLINE, 'a', NO_ACTIVITY, 'c', cause, 'v', text(version), 't', text(now),
+    'u', text(now), 'l', text(last_seen))
+  redis.call('HDEL', meta_key, 'g', 'e')
+  redis.call('PEXPIRE', meta_key, last_seen_ttl)
+  return state_line(text(version), user, OFFLINE, NO_ACTIVITY, cause, text(now), text(now), text(last_seen))
+end

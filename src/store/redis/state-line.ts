@@ -1,0 +1,70 @@
+import type { Activity, Cause, UserState } from '../../core/presence.ts';
+
+/** The text form of a state in scripts, log and messages; its fields stand in lua/transition.lua. */
+const separator = '\x1f';
+
+const activities: readonly (Activity | null)[] = [null, 'ACTIVE', 'IDLE', 'AWAY', 'DO_NOT_DISTURB'];
+const causes: readonly (Cause | null)[] = [
+  null,
+  'SET',
+  'HEARTBEAT',
+  'CONNECT',
+  'DISCONNECT',
+  'EXPIRED',
+  'NODE_LOST',
+];
+
+export function activityNumber(activity: Activity | null): string {
+  return String(activities.indexOf(activity));
+}
+
+export function causeNumber(cause: Cause): string {
+  return String(causes.indexOf(cause));
+}
+
+export function decodeState(line: string): UserState {
+  const fields = line.split(separator);
+  if (fields.length !== 8) throw new Error(`a state line has 8 fields, this has ${fields.length}`);
+  const [version, userId, status, activity, cause, since, changedAt, lastSeen] = fields as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
+  return {
+    userId,
+    status: status === '1' ? 'ONLINE' : 'OFFLINE',
+    activity: activities[Number(activity)] ?? null,
+    cause: causes[Number(cause)] ?? null,
+    sinceMs: Number(since),
+    changedAtMs: Number(changedAt),
+    lastSeenMs: Number(lastSeen),
+    version: Number(version),
+  };
+}
+
+/** Transitions of one partition that were recorded together. */
+export interface LogEntry {
+  /** Version of the partition before them: where it is not the last one seen, something was missed. */
+  readonly previous: number;
+  /** Version of the last of them. */
+  readonly last: number;
+  readonly transitions: readonly UserState[];
+}
+
+/** Decodes a message of the partition's channel: previous, last, then a line for each transition. */
+export function decodeMessage(message: string): LogEntry {
+  const [previous, last, ...lines] = message.split('\n');
+  return { previous: Number(previous), last: Number(last), transitions: lines.map(decodeState) };
+}
+
+/** Decodes an entry of the partition's stream, as XRANGE answers it. */
+export function decodeLogEntry(entry: readonly [id: string, fields: readonly string[]]): LogEntry {
+  const [id, fields] = entry;
+  const transitions = (fields[3] as string).split('\n').map(decodeState);
+  return { previous: Number(fields[1]), last: Number.parseInt(id, 10), transitions };
+}

@@ -1,0 +1,18 @@
+import type { Clock } from '../../src/core/store.ts';
+
+/** A clock that stands until it is told to go on. */
+export class FakeClock implements Clock {
+  #nowMs: number;
+
+  constructor(startMs = 1_700_000_000_000) {
+    this.#nowMs = startMs;
+  }
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  advance(ms: number): void {
+    this.#nowMs += ms;
+  }
+}
