@@ -1,1 +1,125 @@
-export {};
+/** The command line; the only user of `process`. */
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError } from 'commander';
+import {
+  type CommandContext,
+  CommandError,
+  getCommand,
+  heartbeatCommand,
+  setCommand,
+  watchCommand,
+} from './cli/client-commands.ts';
+import { ConfigError, parseDuration, readConfig } from './config.ts';
+import { createLog } from './observe/log.ts';
+import { Server } from './server.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+async function serve(): Promise<void> {
+  const config = readConfig(process.env);
+  const log = createLog(config.logLevel);
+  const server = new Server(config, log);
+  const stopped = interrupted().then((signal) => {
+    log.info({ signal }, 'stopping: open calls may end, leases are left to run');
+    return server.stop();
+  });
+  const { grpc, http } = await server.start();
+  process.stdout.write(
+    `Pilotlight ${version} is ready: gRPC on ${grpc.host}:${grpc.port}, HTTP on ${http.host}:${http.port}, ${server.engine} engine\n`,
+  );
+  await stopped;
+}
+
+/** The first SIGTERM or SIGINT; a second ends the process at once, as the system would. */
+function interrupted(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+function contextOf(command: Command): CommandContext {
+  const { address, json } = command.optsWithGlobals<{ address: string; json?: boolean }>();
+  const aborter = new AbortController();
+  void interrupted().then(() => aborter.abort());
+  return {
+    address,
+    json: json ?? false,
+    colour: process.stdout.isTTY && process.env.NO_COLOR === undefined,
+    signal: aborter.signal,
+    print: (line) => process.stdout.write(`${line}\n`),
+  };
+}
+
+function everyOption(text: string): number {
+  try {
+    return parseDuration(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
+
+function clientCommand(program: Command, usage: string, description: string, example: string): Command {
+  return program
+    .command(usage)
+    .description(description)
+    .option('--address <host:port>', 'gRPC address of the server', '127.0.0.1:50051')
+    .option('--json', 'one JSON object per line')
+    .addHelpText('after', `\nExample:\n  ${example}`);
+}
+
+function createProgram(): Command {
+  const program = new Command('pilotlight')
+    .description('Real-time user presence: who is online, told to everyone who watches.')
+    .version(version)
+    .addHelpText('after', '\nExample:\n  pilotlight serve');
+
+  program
+    .command('serve')
+    .description('Run a server, configured by environment variables (docs/configuration.md).')
+    .addHelpText(
+      'after',
+      '\nExample:\n  REDIS_URL=redis://localhost:6379 USER_STATUS_TTL=30s pilotlight serve',
+    )
+    .action(serve);
+
+  clientCommand(program, 'set', 'Set a user online or offline.', 'pilotlight set ada online')
+    .argument('<id>', 'the user')
+    .argument('<status>', 'online or offline')
+    .action((id: string, status: string, _options, command: Command) =>
+      setCommand(contextOf(command), id, status),
+    );
+
+  clientCommand(program, 'get', 'Show the status of users.', 'pilotlight get ada grace')
+    .argument('<id...>', 'the users')
+    .action((ids: string[], _options, command: Command) => getCommand(contextOf(command), ids));
+
+  clientCommand(program, 'heartbeat', 'Say that a user is alive.', 'pilotlight heartbeat ada --every 15s')
+    .argument('<id>', 'the user')
+    .option('--every <duration>', 'go on, once every 15s, 500ms, 2m ...', everyOption)
+    .action((id: string, options: { every?: number }, command: Command) =>
+      heartbeatCommand(contextOf(command), id, options.every),
+    );
+
+  clientCommand(program, 'watch', 'Watch users live, a line for each event.', 'pilotlight watch ada grace')
+    .argument('<id...>', 'the users')
+    .action((ids: string[], _options, command: Command) => watchCommand(contextOf(command), ids));
+
+  return program;
+}
+
+try {
+  await createProgram().parseAsync();
+} catch (error) {
+  const isExpected = error instanceof ConfigError || error instanceof CommandError;
+  process.stderr.write(`pilotlight: ${isExpected ? error.message : startProblem(error as Error)}\n`);
+  process.exitCode = 1;
+}
+
+function startProblem(error: NodeJS.ErrnoException & { port?: number }): string {
+  if (error.code === 'EADDRINUSE')
+    return `port ${error.port} is taken; choose another with GRPC_PORT or HTTP_PORT`;
+  if (error.code === 'EADDRNOTAVAIL') return 'HOST is no address of this machine';
+  return error.message;
+}

@@ -63,34 +63,24 @@ export class PresenceService {
   }
 
   /**
-   * Watches users until `close`: snapshots first, then changes. While it is open it counts as a connection of
-   * `userId`, unless that is null: then nobody watches.
+   * Opens a watch; `add` gives it users. Until `close` it counts as a connection of `userId`, unless that is null: then
+   * nobody watches.
    *
-   * @throws PresenceError INVALID_ARGUMENT: an id, none, or more than MAX_WATCHED_USERS; REDIS_ERROR
+   * @throws PresenceError INVALID_ARGUMENT
    */
-  async watch(userId: string | null, watchedIds: readonly string[], sink: WatchSink): Promise<Watch> {
+  watch(userId: string | null, sink: WatchSink): Watch {
     if (userId !== null) checkUserId(userId, 'user_id');
-    if (watchedIds.length === 0)
-      throw PresenceError.invalidArgument('watch_user_ids', 'must name at least one user');
-    checkUserIds(watchedIds, 'watch_user_ids', this.#options.maxWatchedUsers);
-    const subscription = this.#options.hub.subscribe(sink);
-    const watch = new Watch(this.#options, subscription, userId);
-    try {
-      await watch.open(watchedIds);
-    } catch (error) {
-      await watch.close();
-      throw error;
-    }
-    return watch;
+    return new Watch(this.#options, this.#options.hub.subscribe(sink), userId);
   }
 }
 
-/** A running watch. */
+/** A running watch. Close it when its sink is gone. */
 export class Watch {
   readonly #options: PresenceServiceOptions;
   readonly #subscription: Subscription;
   readonly #userId: string | null;
   readonly #connectionId = randomUUID();
+  #isCounted = false;
 
   constructor(options: PresenceServiceOptions, subscription: Subscription, userId: string | null) {
     this.#options = options;
@@ -98,9 +88,20 @@ export class Watch {
     this.#userId = userId;
   }
 
-  async open(watchedIds: readonly string[]): Promise<void> {
-    if (this.#userId !== null) await this.#options.store.openConnection(this.#userId, this.#connectionId);
-    await this.#subscription.watch(watchedIds);
+  /**
+   * Watches users: the snapshot of each goes to the sink, then its changes.
+   *
+   * @throws PresenceError INVALID_ARGUMENT: an id, none, or more than MAX_WATCHED_USERS; REDIS_ERROR
+   */
+  async add(userIds: readonly string[]): Promise<void> {
+    if (userIds.length === 0)
+      throw PresenceError.invalidArgument('watch_user_ids', 'must name at least one user');
+    checkUserIds(userIds, 'watch_user_ids', this.#options.maxWatchedUsers);
+    if (this.#userId !== null && !this.#isCounted) {
+      this.#isCounted = true;
+      await this.#options.store.openConnection(this.#userId, this.#connectionId);
+    }
+    await this.#subscription.watch(userIds);
   }
 
   /** The sink has room again. */
@@ -111,7 +112,8 @@ export class Watch {
   /** Ends the watch. Never rejects: a connection that cannot be taken back now is so by the store later. */
   async close(): Promise<void> {
     this.#subscription.close();
-    if (this.#userId === null) return;
+    if (this.#userId === null || !this.#isCounted) return;
+    this.#isCounted = false;
     try {
       await this.#options.store.closeConnection(this.#userId, this.#connectionId);
     } catch (error) {

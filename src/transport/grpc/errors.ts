@@ -1,0 +1,19 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GrpcError, Status } from '@pilotlight/grpc-server';
+import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import { errorCatalogue, type PresenceError } from '../../core/errors.ts';
+
+/** The domain of every google.rpc.ErrorInfo that this server sends. */
+const domain = 'presence.v1';
+
+/** The gRPC face of an error: status of the catalogue, and ErrorInfo with the code. */
+export function toGrpcError(error: PresenceError): GrpcError {
+  const info = create(ErrorInfoSchema, { reason: error.code, domain });
+  const detail = {
+    typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo',
+    value: toBinary(ErrorInfoSchema, info),
+  };
+  return new GrpcError(Status[errorCatalogue[error.code].grpcStatus], error.message, [detail], {
+    cause: error.cause,
+  });
+}

@@ -1,0 +1,57 @@
+import { toBinary } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
+import { GrpcServer, type HealthService, healthService, reflectionService } from '@pilotlight/grpc-server';
+import {
+  file_presence_v1_presence,
+  PresenceService as PresenceContract,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import type { Log } from '../../observe/log.ts';
+import type { PresenceService } from '../../presence/presence-service.ts';
+import { registerPresence } from './handlers.ts';
+
+export interface GrpcTransportOptions {
+  readonly presence: PresenceService;
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly log: Log;
+}
+
+/** The gRPC face of the server: the contract, health and reflection. */
+export class GrpcTransport {
+  readonly #options: GrpcTransportOptions;
+  readonly #server: GrpcServer;
+  readonly #health: HealthService;
+
+  constructor(options: GrpcTransportOptions) {
+    this.#options = options;
+    this.#server = new GrpcServer({
+      onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
+    });
+    registerPresence(this.#server, options.presence, options.log);
+    this.#health = healthService(this.#server);
+    reflectionService(this.#server, [toBinary(FileDescriptorProtoSchema, file_presence_v1_presence.proto)]);
+  }
+
+  /** @returns the address that clients can use */
+  async start(): Promise<{ host: string; port: number }> {
+    return this.#server.listen({ host: this.#options.host, port: this.#options.port });
+  }
+
+  /** What probes are told: whether calls can be served now. */
+  setServing(isServing: boolean): void {
+    this.#health.setStatus('', isServing);
+    this.#health.setStatus(PresenceContract.typeName, isServing);
+  }
+
+  /** Accepts no more, lets open calls end for at most `timeoutMs`, then closes what is left. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.setServing(false);
+    await this.#server.drain(timeoutMs);
+  }
+
+  /** Sizes of everything that could leak, for tests and metrics. */
+  stats(): ReturnType<GrpcServer['stats']> {
+    return this.#server.stats();
+  }
+}
