@@ -1,0 +1,253 @@
+/** Every flow of the spec against a running server, through a generated gRPC client, on each engine. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Activity, Cause, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import {
+  type PresenceClient,
+  startServer,
+  type TestServer,
+  testTtlMs,
+  Watcher,
+} from './support/pilotlight.ts';
+import { RedisServer } from './support/redis-server.ts';
+import { waitFor } from './support/wait.ts';
+
+const { ONLINE, OFFLINE } = UserStatus;
+
+function testFlows(
+  engine: string,
+  start: () => Promise<{ servers: TestServer[]; stop(): Promise<void> }>,
+): void {
+  describe(`flows of the spec: ${engine}`, () => {
+    let stop: () => Promise<void>;
+    let client: PresenceClient;
+    /** A client of the last server: another one, where the engine is shared. */
+    let remote: PresenceClient;
+    let servers: TestServer[];
+
+    before(async () => {
+      ({ servers, stop } = await start());
+      client = (servers[0] as TestServer).client;
+      remote = (servers.at(-1) as TestServer).client;
+    });
+    after(() => stop());
+
+    const statusOf = async (userId: string) => (await remote.getUserStatus({ userId })).data?.status;
+
+    it('a user goes online: confirmation, query, broadcast', async () => {
+      const watcher = new Watcher(remote, ['ada']);
+      await watcher.sees('ada', '[OFFLINE]');
+      const before = Date.now();
+      const { success, data, message } = await client.setUserStatus({ userId: 'ada', status: ONLINE });
+      assert.equal(success, true);
+      assert.equal(message, 'ada is ONLINE');
+      assert.equal(data?.status, ONLINE);
+      assert.equal(data.activity, Activity.ACTIVE);
+      assert.ok(Math.abs(Number(data.lastSeen) - before) < 2000);
+      assert.equal(data.since, data.lastSeen);
+      assert.equal(await statusOf('ada'), ONLINE);
+      await watcher.sees('ada', '[OFFLINE] ONLINE');
+      const event = watcher.of('ada')[1];
+      assert.equal(event?.cause, Cause.SET);
+      assert.equal(event.timestamp, data.since);
+      assert.ok(event.version > 0n);
+      await watcher.stop();
+    });
+
+    it('a user stays online with heartbeats, for many times the TTL', async () => {
+      await client.setUserStatus({ userId: 'bea', status: ONLINE });
+      const watcher = new Watcher(remote, ['bea']);
+      await watcher.sees('bea', '[ONLINE]');
+      const endMs = performance.now() + 5 * testTtlMs;
+      while (performance.now() < endMs) {
+        const { success, nextHeartbeatInSeconds, nextHeartbeatInMs } = await client.sendHeartbeat({
+          userId: 'bea',
+        });
+        assert.equal(success, true);
+        assert.equal(nextHeartbeatInSeconds, 1n);
+        assert.equal(nextHeartbeatInMs, 200n);
+        await sleep(150);
+      }
+      assert.equal(watcher.story('bea'), '[ONLINE]');
+      assert.equal(await statusOf('bea'), ONLINE);
+      await watcher.stop();
+    });
+
+    it('a user goes offline by call', async () => {
+      await client.setUserStatus({ userId: 'cleo', status: ONLINE });
+      const watcher = new Watcher(remote, ['cleo']);
+      await watcher.sees('cleo', '[ONLINE]');
+      const { data } = await client.setUserStatus({ userId: 'cleo', status: OFFLINE });
+      assert.equal(data?.status, OFFLINE);
+      await watcher.sees('cleo', '[ONLINE] OFFLINE');
+      assert.equal(watcher.events[1]?.cause, Cause.SET);
+      assert.equal(watcher.events[1]?.activity, Activity.UNSPECIFIED);
+      await watcher.stop();
+    });
+
+    it('a user goes offline by TTL, never before the deadline, last seen at the last heartbeat', async () => {
+      await client.setUserStatus({ userId: 'dora', status: ONLINE });
+      const watcher = new Watcher(remote, ['dora']);
+      await watcher.sees('dora', '[ONLINE]');
+      await sleep(200);
+      await client.sendHeartbeat({ userId: 'dora' });
+      const renewed = (await remote.getUserStatus({ userId: 'dora' })).data?.lastSeen as bigint;
+      await watcher.sees('dora', '[ONLINE] OFFLINE');
+      const event = watcher.events[1];
+      assert.equal(event?.cause, Cause.EXPIRED);
+      assert.equal(event.lastSeen, renewed);
+      assert.ok(Number(event.timestamp - renewed) > testTtlMs, 'not before the deadline');
+      assert.equal(await statusOf('dora'), OFFLINE);
+      await watcher.stop();
+    });
+
+    it('a heartbeat lights an unknown user, and an expired one', async () => {
+      assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);
+      assert.equal(await statusOf('emmy'), ONLINE);
+      await waitFor('emmy to expire', async () => (await statusOf('emmy')) === OFFLINE);
+      assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);
+      assert.equal(await statusOf('emmy'), ONLINE);
+    });
+
+    it('a straggling heartbeat does not undo a sign-out, for one TTL', async () => {
+      await client.setUserStatus({ userId: 'fay', status: ONLINE });
+      const watcher = new Watcher(remote, ['fay']);
+      await watcher.sees('fay', '[ONLINE]');
+      await client.setUserStatus({ userId: 'fay', status: OFFLINE });
+      const { success, nextHeartbeatInSeconds } = await remote.sendHeartbeat({ userId: 'fay' });
+      assert.equal(success, false);
+      assert.equal(nextHeartbeatInSeconds, 1n);
+      assert.equal(await statusOf('fay'), OFFLINE);
+      await sleep(testTtlMs + 50);
+      assert.equal((await remote.sendHeartbeat({ userId: 'fay' })).success, true);
+      await watcher.sees('fay', '[ONLINE] OFFLINE ONLINE');
+      await watcher.stop();
+    });
+
+    it('closing the subscription of a user who is watching puts the light out after the grace', async () => {
+      await client.setUserStatus({ userId: 'gwen', status: ONLINE });
+      const observer = new Watcher(remote, ['gwen']);
+      const own = new Watcher(client, ['ada'], 'gwen');
+      await waitFor('both to be served', () => own.events.length === 1 && observer.events.length === 1);
+      await own.stop();
+      await observer.sees('gwen', '[ONLINE] OFFLINE');
+      assert.equal(observer.events[1]?.cause, Cause.DISCONNECT);
+      await observer.stop();
+    });
+
+    it('a subscription that comes back within the grace makes no flicker', async () => {
+      await client.setUserStatus({ userId: 'hedy', status: ONLINE });
+      const observer = new Watcher(remote, ['hedy']);
+      for (let turn = 0; turn < 5; turn++) {
+        const own = new Watcher(turn % 2 === 0 ? client : remote, ['ada'], 'hedy');
+        await waitFor('the subscription', () => own.events.length === 1);
+        await client.sendHeartbeat({ userId: 'hedy' });
+        await own.stop();
+      }
+      const last = new Watcher(client, ['ada'], 'hedy');
+      await waitFor('the subscription', () => last.events.length === 1);
+      await sleep(300);
+      assert.equal(observer.story('hedy'), '[ONLINE]');
+      await Promise.all([last.stop(), observer.stop()]);
+    });
+
+    it('queries many users in one call, in order, known and unknown', async () => {
+      const userIds = Array.from({ length: 1000 }, (_, i) => `bulk-${i}`);
+      const lit = userIds.filter((_, i) => i % 3 === 0);
+      await Promise.all(lit.map((userId) => client.setUserStatus({ userId, status: ONLINE })));
+      const { success, data } = await remote.getMultipleUserStatus({ userIds });
+      assert.equal(success, true);
+      assert.deepEqual(
+        data.map(({ userId }) => userId),
+        userIds,
+      );
+      assert.ok(data.every(({ status }, i) => status === (i % 3 === 0 ? ONLINE : OFFLINE)));
+      assert.equal((await remote.getMultipleUserStatus({ userIds: [] })).data.length, 0);
+    });
+
+    it('a subscription begun before the first status sees it, one begun after gets it as snapshot', async () => {
+      const early = new Watcher(remote, ['iris', 'iris', 'june']);
+      await early.sees('june', '[OFFLINE]');
+      await client.setUserStatus({ userId: 'iris', status: ONLINE, activity: Activity.AWAY });
+      await early.sees('iris', '[OFFLINE] ONLINE');
+      const late = new Watcher(remote, ['iris']);
+      await late.sees('iris', '[ONLINE]');
+      assert.equal(late.events[0]?.activity, Activity.AWAY);
+      assert.equal(late.events[0]?.version, early.of('iris')[1]?.version);
+      await Promise.all([early.stop(), late.stop()]);
+    });
+
+    it('1,000 concurrent updates of 50 users by 20 clients: in order, no duplicate, the truth at the end', async () => {
+      const userIds = Array.from({ length: 50 }, (_, i) => `storm-${i}`);
+      const watchers = servers.map((server) => new Watcher(server.newClient(), userIds));
+      await waitFor('the snapshots', () => watchers.every(({ events }) => events.length === 50));
+      const clients = Array.from({ length: 20 }, (_, i) =>
+        (servers[i % servers.length] as TestServer).newClient(),
+      );
+      await Promise.all(
+        Array.from({ length: 1000 }, async (_, i) => {
+          const userId = userIds[(i * 7) % 50] as string;
+          const status = (i * 31) % 5 < 3 ? ONLINE : OFFLINE;
+          await clients[i % 20]?.setUserStatus({ userId, status });
+        }),
+      );
+      // Leases go on running out meanwhile, so the truth is asked for until all agree.
+      await waitFor('all watchers to end with the truth', async () => {
+        const { data } = await client.getMultipleUserStatus({ userIds });
+        return watchers.every((watcher) =>
+          data.every(({ userId, status }) => watcher.of(userId).at(-1)?.status === status),
+        );
+      });
+      for (const watcher of watchers) {
+        for (const userId of userIds) {
+          const versions = watcher.of(userId).map(({ version }) => version);
+          for (const [index, version] of versions.entries()) {
+            assert.ok(
+              index === 0 || version > (versions[index - 1] as bigint),
+              'in order, without duplicates',
+            );
+          }
+        }
+      }
+      await Promise.all(watchers.map((watcher) => watcher.stop()));
+    });
+
+    it('leaks nothing: open streams and maps are empty when everybody has gone', async () => {
+      const watchers = servers.map((server) => new Watcher(server.newClient(), ['ada', 'bea'], 'kay'));
+      await waitFor('the snapshots', () => watchers.every(({ events }) => events.length === 2));
+      await Promise.all(watchers.map((watcher) => watcher.stop()));
+      for (const { server } of servers) {
+        await waitFor(
+          () => `nothing to be left: ${JSON.stringify(server.stats())}`,
+          () => {
+            const { grpc, hub } = server.stats();
+            return (
+              grpc.streams === 0 && grpc.queuedBytes === 0 && hub.users + hub.partitions + hub.watches === 0
+            );
+          },
+        );
+      }
+    });
+  });
+}
+
+testFlows('memory', async () => {
+  const server = await startServer();
+  return { servers: [server], stop: () => server.stop() };
+});
+
+testFlows('two servers on one Redis', async () => {
+  const redis = await RedisServer.start();
+  const servers = await Promise.all([
+    startServer({ REDIS_URL: redis.url }),
+    startServer({ REDIS_URL: redis.url }),
+  ]);
+  return {
+    servers,
+    stop: async () => {
+      await Promise.all(servers.map((server) => server.stop()));
+      await redis.stop();
+    },
+  };
+});

@@ -1,0 +1,107 @@
+import { type Client, ConnectError, createClient } from '@connectrpc/connect';
+import { createGrpcTransport } from '@connectrpc/connect-node';
+import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import {
+  PresenceService,
+  type StatusUpdateEvent,
+  UserStatus,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { type Config, readConfig } from '../../src/config.ts';
+import { silentLog } from '../../src/observe/log.ts';
+import { Server } from '../../src/server.ts';
+import { waitFor } from './wait.ts';
+
+export type PresenceClient = Client<typeof PresenceService>;
+
+/** A server in this process, on free ports, with a short TTL, and a generated client of it. */
+export interface TestServer {
+  readonly server: Server;
+  readonly config: Config;
+  readonly client: PresenceClient;
+  readonly grpcPort: number;
+  readonly httpUrl: string;
+  /** A client with a connection of its own. */
+  newClient(): PresenceClient;
+  stop(): Promise<void>;
+}
+
+export const testTtlMs = 600;
+
+export async function startServer(environment: Readonly<Record<string, string>> = {}): Promise<TestServer> {
+  const config = readConfig({
+    GRPC_PORT: '0',
+    HTTP_PORT: '0',
+    USER_STATUS_TTL: `${testTtlMs}ms`,
+    HEARTBEAT_INTERVAL: '200ms',
+    DISCONNECT_GRACE: '200ms',
+    ...environment,
+  });
+  const server = new Server(config, silentLog);
+  const { grpc, http } = await server.start();
+  const newClient = () =>
+    createClient(PresenceService, createGrpcTransport({ baseUrl: `http://127.0.0.1:${grpc.port}` }));
+  return {
+    server,
+    config,
+    client: newClient(),
+    grpcPort: grpc.port,
+    httpUrl: `http://127.0.0.1:${http.port}`,
+    newClient,
+    stop: () => server.stop(),
+  };
+}
+
+/** What a subscription has received so far. */
+export class Watcher {
+  readonly events: StatusUpdateEvent[] = [];
+  readonly #aborter = new AbortController();
+  readonly ended: Promise<ConnectError | null>;
+
+  constructor(client: PresenceClient, watchUserIds: readonly string[], userId = '') {
+    this.ended = this.#read(client, watchUserIds, userId);
+  }
+
+  of(userId: string): StatusUpdateEvent[] {
+    return this.events.filter((event) => event.userId === userId);
+  }
+
+  /** `ONLINE`, `OFFLINE` ... of a user in the order received; snapshots in brackets. */
+  story(userId: string): string {
+    return this.of(userId)
+      .map(({ status, snapshot }) => (snapshot ? `[${UserStatus[status]}]` : UserStatus[status]))
+      .join(' ');
+  }
+
+  async sees(userId: string, story: string): Promise<void> {
+    await waitFor(
+      () => `${userId} to be seen as ${story}; it is ${this.story(userId)}`,
+      () => this.story(userId) === story,
+    );
+  }
+
+  async stop(): Promise<void> {
+    this.#aborter.abort();
+    await this.ended;
+  }
+
+  async #read(
+    client: PresenceClient,
+    watchUserIds: readonly string[],
+    userId: string,
+  ): Promise<ConnectError | null> {
+    const request = { userId, watchUserIds: [...watchUserIds] };
+    try {
+      for await (const event of client.subscribeStatusUpdates(request, { signal: this.#aborter.signal })) {
+        this.events.push(event);
+      }
+      return null;
+    } catch (error) {
+      return ConnectError.from(error);
+    }
+  }
+}
+
+/** The code of the catalogue that a failed call carries in its details. */
+export function errorCode(error: unknown): string | undefined {
+  return ConnectError.from(error).findDetails(ErrorInfoSchema)[0]?.reason;
+}
