@@ -25,9 +25,16 @@ export interface HeartbeatResult {
 /** What callers can do, whatever transport they come by. Every argument is checked here. */
 export class PresenceService {
   readonly #options: PresenceServiceOptions;
+  #renewedHeartbeats = 0;
+  #refusedHeartbeats = 0;
 
   constructor(options: PresenceServiceOptions) {
     this.#options = options;
+  }
+
+  /** For metrics: heartbeats that the engine answered, by outcome. */
+  stats(): { renewedHeartbeats: number; refusedHeartbeats: number } {
+    return { renewedHeartbeats: this.#renewedHeartbeats, refusedHeartbeats: this.#refusedHeartbeats };
   }
 
   /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
@@ -59,6 +66,8 @@ export class PresenceService {
   async heartbeat(userId: string): Promise<HeartbeatResult> {
     checkUserId(userId, 'user_id');
     const accepted = await this.#options.store.heartbeat(userId);
+    if (accepted) this.#renewedHeartbeats++;
+    else this.#refusedHeartbeats++;
     return { accepted, nextInMs: this.#options.heartbeatIntervalMs };
   }
 

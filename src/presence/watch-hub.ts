@@ -3,6 +3,7 @@ import { partitionOf } from '../core/partition.ts';
 import type { UserState } from '../core/presence.ts';
 import type { FeedListener, PresenceStore } from '../core/store.ts';
 import type { Log } from '../observe/log.ts';
+import { Histogram } from '../observe/measure.ts';
 
 /** What a watcher is told. One object serves all watchers of a change, so that it can be encoded once. */
 export interface WatchEvent {
@@ -25,6 +26,25 @@ export interface WatchHubOptions {
   readonly log: Log;
 }
 
+export interface HubStats {
+  /** Users that somebody watches here. */
+  readonly users: number;
+  /** Partitions of these users. */
+  readonly partitions: number;
+  /** Open subscriptions. */
+  readonly subscriptions: number;
+  /** Pairs of a subscription and a user that it watches. */
+  readonly watches: number;
+  /** Steps left out for watchers that were too slow. */
+  readonly conflated: number;
+  /** How often the feed lost track of a watched partition. */
+  readonly losses: number;
+  /** Partitions being read afresh because of it. */
+  readonly reloading: number;
+  /** From the arrival of transitions until they were written to every watcher's socket, seconds. */
+  readonly fanOut: Histogram;
+}
+
 interface WatchedUser {
   readonly userId: string;
   readonly partition: WatchedPartition;
@@ -40,7 +60,6 @@ interface WatchedUser {
 interface WatchedPartition {
   readonly number: number;
   readonly users: Set<WatchedUser>;
-  following: Promise<void> | undefined;
   /** A fresh read is under way because the feed lost track. */
   reloading: boolean;
 }
@@ -58,8 +77,16 @@ export class WatchHub implements FeedListener {
   readonly #options: WatchHubOptions;
   readonly #users = new Map<string, WatchedUser>();
   readonly #partitions = new Map<number, WatchedPartition>();
+  /** Partitions whose feed is asked for, or comes. */
+  readonly #following = new Map<number, Promise<void>>();
+  /** From the arrival of a transition until it was written to every watcher's socket, seconds. */
+  readonly #fanOut = new Histogram();
+  #fanOutBeganMs: number | undefined;
+  #onTransitions: ((states: readonly UserState[]) => void) | undefined;
+  #subscriptions = 0;
   #watches = 0;
   #conflated = 0;
+  #losses = 0;
   #stopped = false;
 
   constructor(options: WatchHubOptions) {
@@ -69,7 +96,19 @@ export class WatchHub implements FeedListener {
 
   /** Opens an empty subscription. Close it when its sink is gone. */
   subscribe(sink: WatchSink): Subscription {
+    this.#subscriptions++;
     return new Subscription(this, sink, this.#options.maxWatchedUsers);
+  }
+
+  /** Whom to show the transitions of all followed partitions, watched users or not. Must not throw. */
+  onTransitions(listener: (states: readonly UserState[]) => void): void {
+    this.#onTransitions = listener;
+  }
+
+  /** Follows every partition for good. Rejects with REDIS_ERROR where it cannot; asking again is harmless. */
+  async followAll(): Promise<void> {
+    const partitions = Array.from({ length: this.#options.partitions }, (_, partition) => partition);
+    await Promise.all(partitions.map((partition) => this.#follow(partition)));
   }
 
   /** No fresh read is begun any more. */
@@ -78,12 +117,16 @@ export class WatchHub implements FeedListener {
   }
 
   /** Sizes of everything that could leak, for tests and metrics. */
-  stats(): { users: number; partitions: number; watches: number; conflated: number } {
+  stats(): HubStats {
     return {
       users: this.#users.size,
       partitions: this.#partitions.size,
+      subscriptions: this.#subscriptions,
       watches: this.#watches,
       conflated: this.#conflated,
+      losses: this.#losses,
+      reloading: this.#reloadingPartitions(),
+      fanOut: this.#fanOut,
     };
   }
 
@@ -98,14 +141,17 @@ export class WatchHub implements FeedListener {
       const user = this.#users.get(state.userId);
       if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version))
         continue;
+      this.#timeFanOut();
       user.isFresh = true;
       this.#change(user, state);
     }
+    this.#onTransitions?.(states);
   }
 
   lost(partition: number): void {
     const watched = this.#partitions.get(partition);
     if (!watched) return;
+    this.#losses++;
     for (const user of watched.users) user.isFresh = false;
     if (watched.reloading) return;
     watched.reloading = true;
@@ -135,6 +181,8 @@ export class WatchHub implements FeedListener {
     partition.users.delete(user);
     if (partition.users.size > 0) return;
     this.#partitions.delete(partition.number);
+    if (this.#onTransitions) return;
+    this.#following.delete(partition.number);
     this.#options.store.unfollow(partition.number);
   }
 
@@ -152,10 +200,30 @@ export class WatchHub implements FeedListener {
     this.#conflated++;
   }
 
+  countClosed(): void {
+    this.#subscriptions--;
+  }
+
+  /** Sockets are written at the end of a turn of the event loop, so that is when a fan-out is over. */
+  #timeFanOut(): void {
+    if (this.#fanOutBeganMs !== undefined) return;
+    this.#fanOutBeganMs = performance.now();
+    setImmediate(() => {
+      this.#fanOut.observeSince(this.#fanOutBeganMs as number);
+      this.#fanOutBeganMs = undefined;
+    });
+  }
+
+  #reloadingPartitions(): number {
+    let reloading = 0;
+    for (const partition of this.#partitions.values()) if (partition.reloading) reloading++;
+    return reloading;
+  }
+
   #partition(number: number): WatchedPartition {
     let partition = this.#partitions.get(number);
     if (!partition) {
-      partition = { number, users: new Set(), following: undefined, reloading: false };
+      partition = { number, users: new Set(), reloading: false };
       this.#partitions.set(number, partition);
     }
     return partition;
@@ -163,7 +231,9 @@ export class WatchHub implements FeedListener {
 
   async #read(users: readonly WatchedUser[]): Promise<void> {
     try {
-      await Promise.all([...new Set(users.map((user) => user.partition))].map((it) => this.#follow(it)));
+      await Promise.all(
+        [...new Set(users.map((user) => user.partition.number))].map((it) => this.#follow(it)),
+      );
       const states = await this.#options.store.read(users.map((user) => user.userId));
       for (const [index, user] of users.entries()) this.#adopt(user, states[index] as UserState);
     } finally {
@@ -174,12 +244,16 @@ export class WatchHub implements FeedListener {
   }
 
   /** One follow serves all watches of a partition; a failed one is tried again by the next. */
-  #follow(partition: WatchedPartition): Promise<void> {
-    partition.following ??= this.#options.store.follow(partition.number).catch((error: unknown) => {
-      partition.following = undefined;
-      throw error;
-    });
-    return partition.following;
+  #follow(partition: number): Promise<void> {
+    let following = this.#following.get(partition);
+    if (!following) {
+      following = this.#options.store.follow(partition).catch((error: unknown) => {
+        this.#following.delete(partition);
+        throw error;
+      });
+      this.#following.set(partition, following);
+    }
+    return following;
   }
 
   /** Takes a state that was read, unless the feed has brought a newer one. */
@@ -304,7 +378,9 @@ export class Subscription {
   }
 
   close(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#hub.countClosed();
     this.unwatch([...this.#watched.keys()]);
   }
 
