@@ -60,6 +60,20 @@ export declare type UserStatusData = Message<"presence.v1.UserStatusData"> & {
    * @generated from field: int64 since = 5;
    */
   since: bigint;
+
+  /**
+   * What the user says of themselves, also while OFFLINE; absent: nothing.
+   *
+   * @generated from field: presence.v1.CustomStatus custom_status = 6;
+   */
+  customStatus?: CustomStatus | undefined;
+
+  /**
+   * Grows with every change of this user, never reused, not contiguous; 0: never seen.
+   *
+   * @generated from field: int64 version = 7;
+   */
+  version: bigint;
 };
 
 /**
@@ -67,6 +81,40 @@ export declare type UserStatusData = Message<"presence.v1.UserStatusData"> & {
  * Use `create(UserStatusDataSchema)` to create a new message.
  */
 export declare const UserStatusDataSchema: GenMessage<UserStatusData>;
+
+/**
+ * What a user says of themselves.
+ *
+ * @generated from message presence.v1.CustomStatus
+ */
+export declare type CustomStatus = Message<"presence.v1.CustomStatus"> & {
+  /**
+   * 0 to 140 characters (Unicode code points), no control characters.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * One emoji, or any text of up to 32 bytes that the application understands as one; empty: none.
+   *
+   * @generated from field: string emoji = 2;
+   */
+  emoji: string;
+
+  /**
+   * When the status before it returns, Unix ms; 0: never.
+   *
+   * @generated from field: int64 expires_at = 3;
+   */
+  expiresAt: bigint;
+};
+
+/**
+ * Describes the message presence.v1.CustomStatus.
+ * Use `create(CustomStatusSchema)` to create a new message.
+ */
+export declare const CustomStatusSchema: GenMessage<CustomStatus>;
 
 /**
  * Asks to light or put out a lease.
@@ -319,6 +367,13 @@ export declare type StatusUpdateEvent = Message<"presence.v1.StatusUpdateEvent">
    * @generated from field: int64 version = 8;
    */
   version: bigint;
+
+  /**
+   * What the user says of themselves, also while OFFLINE; absent: nothing.
+   *
+   * @generated from field: presence.v1.CustomStatus custom_status = 9;
+   */
+  customStatus?: CustomStatus | undefined;
 };
 
 /**
@@ -380,6 +435,696 @@ export declare type SendHeartbeatResponse = Message<"presence.v1.SendHeartbeatRe
  * Use `create(SendHeartbeatResponseSchema)` to create a new message.
  */
 export declare const SendHeartbeatResponseSchema: GenMessage<SendHeartbeatResponse>;
+
+/**
+ * Asks for a user's connections.
+ *
+ * @generated from message presence.v1.GetConnectionsRequest
+ */
+export declare type GetConnectionsRequest = Message<"presence.v1.GetConnectionsRequest"> & {
+  /**
+   * Whose; required, 1 to 128 bytes.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message presence.v1.GetConnectionsRequest.
+ * Use `create(GetConnectionsRequestSchema)` to create a new message.
+ */
+export declare const GetConnectionsRequestSchema: GenMessage<GetConnectionsRequest>;
+
+/**
+ * A user's connections.
+ *
+ * @generated from message presence.v1.GetConnectionsResponse
+ */
+export declare type GetConnectionsResponse = Message<"presence.v1.GetConnectionsResponse"> & {
+  /**
+   * Always true; failures are gRPC errors.
+   *
+   * @generated from field: bool success = 1;
+   */
+  success: boolean;
+
+  /**
+   * Oldest first.
+   *
+   * @generated from field: repeated presence.v1.Connection connections = 2;
+   */
+  connections: Connection[];
+};
+
+/**
+ * Describes the message presence.v1.GetConnectionsResponse.
+ * Use `create(GetConnectionsResponseSchema)` to create a new message.
+ */
+export declare const GetConnectionsResponseSchema: GenMessage<GetConnectionsResponse>;
+
+/**
+ * One open connection: a device, a tab.
+ *
+ * @generated from message presence.v1.Connection
+ */
+export declare type Connection = Message<"presence.v1.Connection"> & {
+  /**
+   * Unique among all connections of all users.
+   *
+   * @generated from field: string connection_id = 1;
+   */
+  connectionId: string;
+
+  /**
+   * Session or stream.
+   *
+   * @generated from field: presence.v1.ConnectionKind kind = 2;
+   */
+  kind: ConnectionKind;
+
+  /**
+   * As the client named it in its hello; empty: it did not.
+   *
+   * @generated from field: string device = 3;
+   */
+  device: string;
+
+  /**
+   * What this connection says of the user's activity; ACTIVITY_UNSPECIFIED for a stream.
+   *
+   * @generated from field: presence.v1.Activity activity = 4;
+   */
+  activity: Activity;
+
+  /**
+   * When it opened, Unix ms; a resumed session keeps its own.
+   *
+   * @generated from field: int64 since = 5;
+   */
+  since: bigint;
+
+  /**
+   * Last evidence of life, Unix ms; it is renewed every half USER_STATUS_TTL.
+   *
+   * @generated from field: int64 last_seen = 6;
+   */
+  lastSeen: bigint;
+};
+
+/**
+ * Describes the message presence.v1.Connection.
+ * Use `create(ConnectionSchema)` to create a new message.
+ */
+export declare const ConnectionSchema: GenMessage<Connection>;
+
+/**
+ * What a client says in a session. The first frame is the hello.
+ *
+ * @generated from message presence.v1.ClientFrame
+ */
+export declare type ClientFrame = Message<"presence.v1.ClientFrame"> & {
+  /**
+   * Chosen by the client, repeated in the answer; 0: only failures are answered. A hello, a watch and a query are always
+   * answered.
+   *
+   * @generated from field: uint32 request_id = 1;
+   */
+  requestId: number;
+
+  /**
+   * Exactly one; a frame without one ends the session.
+   *
+   * @generated from oneof presence.v1.ClientFrame.frame
+   */
+  frame: {
+    /**
+     * Opens the session.
+     *
+     * @generated from field: presence.v1.Hello hello = 2;
+     */
+    value: Hello;
+    case: "hello";
+  } | {
+    /**
+     * Changes status or activity.
+     *
+     * @generated from field: presence.v1.SetStatus set_status = 3;
+     */
+    value: SetStatus;
+    case: "setStatus";
+  } | {
+    /**
+     * Changes the custom status.
+     *
+     * @generated from field: presence.v1.SetCustomStatus set_custom_status = 4;
+     */
+    value: SetCustomStatus;
+    case: "setCustomStatus";
+  } | {
+    /**
+     * Adds to the watch list.
+     *
+     * @generated from field: presence.v1.Watch watch = 5;
+     */
+    value: Watch;
+    case: "watch";
+  } | {
+    /**
+     * Takes from the watch list.
+     *
+     * @generated from field: presence.v1.Unwatch unwatch = 6;
+     */
+    value: Unwatch;
+    case: "unwatch";
+  } | {
+    /**
+     * Asks for states, once.
+     *
+     * @generated from field: presence.v1.Query query = 7;
+     */
+    value: Query;
+    case: "query";
+  } | {
+    /**
+     * Says that the client is there.
+     *
+     * @generated from field: presence.v1.Heartbeat heartbeat = 8;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
+  } | {
+    /**
+     * Ends the session.
+     *
+     * @generated from field: presence.v1.Goodbye goodbye = 9;
+     */
+    value: Goodbye;
+    case: "goodbye";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message presence.v1.ClientFrame.
+ * Use `create(ClientFrameSchema)` to create a new message.
+ */
+export declare const ClientFrameSchema: GenMessage<ClientFrame>;
+
+/**
+ * Opens the session. Answered by Welcome, or by an error and the end.
+ *
+ * @generated from message presence.v1.Hello
+ */
+export declare type Hello = Message<"presence.v1.Hello"> & {
+  /**
+   * Whose session; required, 1 to 128 bytes.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the device for GetConnections; 0 to 64 bytes, no control characters.
+   *
+   * @generated from field: string device = 2;
+   */
+  device: string;
+
+  /**
+   * The token of the last Welcome, from a client that comes back: its old connection, if it still counts, is replaced,
+   * and a user who was signed out meanwhile stays OFFLINE. Empty: a new session, which makes the user ONLINE. A token
+   * that the server does not know is no error.
+   *
+   * @generated from field: string resume_token = 3;
+   */
+  resumeToken: string;
+
+  /**
+   * How present; default ACTIVE.
+   *
+   * @generated from field: presence.v1.Activity activity = 4;
+   */
+  activity: Activity;
+};
+
+/**
+ * Describes the message presence.v1.Hello.
+ * Use `create(HelloSchema)` to create a new message.
+ */
+export declare const HelloSchema: GenMessage<Hello>;
+
+/**
+ * Changes status or activity. Answered by Ack.
+ *
+ * @generated from message presence.v1.SetStatus
+ */
+export declare type SetStatus = Message<"presence.v1.SetStatus"> & {
+  /**
+   * ONLINE or OFFLINE, for the whole user; default: as it is. OFFLINE stays until a device sets ONLINE or says hello anew.
+   *
+   * @generated from field: presence.v1.UserStatus status = 1;
+   */
+  status: UserStatus;
+
+  /**
+   * Of this connection; default: as it is. A user's activity is the highest of all connections', in the order
+   * DO_NOT_DISTURB, ACTIVE, IDLE, AWAY.
+   *
+   * @generated from field: presence.v1.Activity activity = 2;
+   */
+  activity: Activity;
+};
+
+/**
+ * Describes the message presence.v1.SetStatus.
+ * Use `create(SetStatusSchema)` to create a new message.
+ */
+export declare const SetStatusSchema: GenMessage<SetStatus>;
+
+/**
+ * Changes the custom status. Answered by Ack.
+ *
+ * @generated from message presence.v1.SetCustomStatus
+ */
+export declare type SetCustomStatus = Message<"presence.v1.SetCustomStatus"> & {
+  /**
+   * 0 to 140 characters (Unicode code points), no control characters. Empty, with an empty emoji: none, and whatever was
+   * to return is forgotten.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+
+  /**
+   * One emoji, or any text of up to 32 bytes; empty: none.
+   *
+   * @generated from field: string emoji = 2;
+   */
+  emoji: string;
+
+  /**
+   * How long until the status before it returns, ms, up to 31 days; 0: for good, and nothing returns.
+   *
+   * @generated from field: int64 expires_in_ms = 3;
+   */
+  expiresInMs: bigint;
+};
+
+/**
+ * Describes the message presence.v1.SetCustomStatus.
+ * Use `create(SetCustomStatusSchema)` to create a new message.
+ */
+export declare const SetCustomStatusSchema: GenMessage<SetCustomStatus>;
+
+/**
+ * Adds to the watch list. Answered by Events with the snapshot, then Ack.
+ *
+ * @generated from message presence.v1.Watch
+ */
+export declare type Watch = Message<"presence.v1.Watch"> & {
+  /**
+   * Users to watch; 1 to MAX_WATCHED_USERS in all; those watched already are left as they are.
+   *
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+
+  /**
+   * From a client that comes back: the version that it knows of each of user_ids, 0 where it knows none. A user who still
+   * has that version is left out of the snapshot. Empty, or as long as user_ids.
+   *
+   * @generated from field: repeated int64 known_versions = 2;
+   */
+  knownVersions: bigint[];
+};
+
+/**
+ * Describes the message presence.v1.Watch.
+ * Use `create(WatchSchema)` to create a new message.
+ */
+export declare const WatchSchema: GenMessage<Watch>;
+
+/**
+ * Takes from the watch list. Answered by Ack.
+ *
+ * @generated from message presence.v1.Unwatch
+ */
+export declare type Unwatch = Message<"presence.v1.Unwatch"> & {
+  /**
+   * Those not watched are ignored.
+   *
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message presence.v1.Unwatch.
+ * Use `create(UnwatchSchema)` to create a new message.
+ */
+export declare const UnwatchSchema: GenMessage<Unwatch>;
+
+/**
+ * Asks for states, once. Answered by States.
+ *
+ * @generated from message presence.v1.Query
+ */
+export declare type Query = Message<"presence.v1.Query"> & {
+  /**
+   * 0 to MAX_BULK_USERS (default 5,000) ids of 1 to 128 bytes.
+   *
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message presence.v1.Query.
+ * Use `create(QuerySchema)` to create a new message.
+ */
+export declare const QuerySchema: GenMessage<Query>;
+
+/**
+ * Says that the client is there. Answered by Ack.
+ *
+ * @generated from message presence.v1.Heartbeat
+ */
+export declare type Heartbeat = Message<"presence.v1.Heartbeat"> & {
+  /**
+   * How present the user is at this device; default: nothing is said, and after IDLE_AFTER without a frame that says
+   * something an ACTIVE connection counts as IDLE.
+   *
+   * @generated from field: presence.v1.Activity activity = 1;
+   */
+  activity: Activity;
+};
+
+/**
+ * Describes the message presence.v1.Heartbeat.
+ * Use `create(HeartbeatSchema)` to create a new message.
+ */
+export declare const HeartbeatSchema: GenMessage<Heartbeat>;
+
+/**
+ * Ends the session: the server closes it, with 1000 or OK. The user goes OFFLINE after DISCONNECT_GRACE if it was the
+ * last; for OFFLINE at once send SetStatus before it.
+ *
+ * @generated from message presence.v1.Goodbye
+ */
+export declare type Goodbye = Message<"presence.v1.Goodbye"> & {
+};
+
+/**
+ * Describes the message presence.v1.Goodbye.
+ * Use `create(GoodbyeSchema)` to create a new message.
+ */
+export declare const GoodbyeSchema: GenMessage<Goodbye>;
+
+/**
+ * What the server says in a session. The first frame is the welcome.
+ *
+ * @generated from message presence.v1.ServerFrame
+ */
+export declare type ServerFrame = Message<"presence.v1.ServerFrame"> & {
+  /**
+   * The request that it answers; 0: none.
+   *
+   * @generated from field: uint32 request_id = 1;
+   */
+  requestId: number;
+
+  /**
+   * Exactly one; a client ignores a frame whose kind it does not know.
+   *
+   * @generated from oneof presence.v1.ServerFrame.frame
+   */
+  frame: {
+    /**
+     * The session is open.
+     *
+     * @generated from field: presence.v1.Welcome welcome = 2;
+     */
+    value: Welcome;
+    case: "welcome";
+  } | {
+    /**
+     * States and changes of watched users.
+     *
+     * @generated from field: presence.v1.Events events = 3;
+     */
+    value: Events;
+    case: "events";
+  } | {
+    /**
+     * The request was done.
+     *
+     * @generated from field: presence.v1.Ack ack = 4;
+     */
+    value: Ack;
+    case: "ack";
+  } | {
+    /**
+     * The request was not done.
+     *
+     * @generated from field: presence.v1.Error error = 5;
+     */
+    value: Error;
+    case: "error";
+  } | {
+    /**
+     * The answer to a query.
+     *
+     * @generated from field: presence.v1.States states = 6;
+     */
+    value: States;
+    case: "states";
+  } | {
+    /**
+     * The session is about to end.
+     *
+     * @generated from field: presence.v1.GoingAway going_away = 7;
+     */
+    value: GoingAway;
+    case: "goingAway";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message presence.v1.ServerFrame.
+ * Use `create(ServerFrameSchema)` to create a new message.
+ */
+export declare const ServerFrameSchema: GenMessage<ServerFrame>;
+
+/**
+ * The session is open.
+ *
+ * @generated from message presence.v1.Welcome
+ */
+export declare type Welcome = Message<"presence.v1.Welcome"> & {
+  /**
+   * The connection's id.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * For the next hello, should the connection be lost.
+   *
+   * @generated from field: string resume_token = 2;
+   */
+  resumeToken: string;
+
+  /**
+   * Whether the token of the hello named a connection that still counted, which this one replaced.
+   *
+   * @generated from field: bool resumed = 3;
+   */
+  resumed: boolean;
+
+  /**
+   * The engine's clock, Unix ms.
+   *
+   * @generated from field: int64 server_time = 4;
+   */
+  serverTime: bigint;
+
+  /**
+   * How often a client that cannot see transport pings should send a heartbeat, ms.
+   *
+   * @generated from field: int64 heartbeat_interval_ms = 5;
+   */
+  heartbeatIntervalMs: bigint;
+
+  /**
+   * How long a heartbeat's Ack may take before the client should take the connection for lost, ms.
+   *
+   * @generated from field: int64 pong_timeout_ms = 6;
+   */
+  pongTimeoutMs: bigint;
+
+  /**
+   * Silence after which an ACTIVE connection counts as IDLE, ms; 0: never.
+   *
+   * @generated from field: int64 idle_after_ms = 7;
+   */
+  idleAfterMs: bigint;
+
+  /**
+   * Most users of the watch list.
+   *
+   * @generated from field: uint32 max_watched_users = 8;
+   */
+  maxWatchedUsers: number;
+
+  /**
+   * Most bytes of a frame from the client.
+   *
+   * @generated from field: uint32 max_frame_bytes = 9;
+   */
+  maxFrameBytes: number;
+
+  /**
+   * The user's state.
+   *
+   * @generated from field: presence.v1.UserStatusData state = 10;
+   */
+  state?: UserStatusData | undefined;
+};
+
+/**
+ * Describes the message presence.v1.Welcome.
+ * Use `create(WelcomeSchema)` to create a new message.
+ */
+export declare const WelcomeSchema: GenMessage<Welcome>;
+
+/**
+ * States and changes of watched users, in order.
+ *
+ * @generated from message presence.v1.Events
+ */
+export declare type Events = Message<"presence.v1.Events"> & {
+  /**
+   * One or more.
+   *
+   * @generated from field: repeated presence.v1.StatusUpdateEvent events = 1;
+   */
+  events: StatusUpdateEvent[];
+};
+
+/**
+ * Describes the message presence.v1.Events.
+ * Use `create(EventsSchema)` to create a new message.
+ */
+export declare const EventsSchema: GenMessage<Events>;
+
+/**
+ * The request was done.
+ *
+ * @generated from message presence.v1.Ack
+ */
+export declare type Ack = Message<"presence.v1.Ack"> & {
+  /**
+   * After SetStatus and SetCustomStatus: the user's state.
+   *
+   * @generated from field: presence.v1.UserStatusData state = 1;
+   */
+  state?: UserStatusData | undefined;
+};
+
+/**
+ * Describes the message presence.v1.Ack.
+ * Use `create(AckSchema)` to create a new message.
+ */
+export declare const AckSchema: GenMessage<Ack>;
+
+/**
+ * The request was not done; the session goes on, unless GoingAway follows.
+ *
+ * @generated from message presence.v1.Error
+ */
+export declare type Error = Message<"presence.v1.Error"> & {
+  /**
+   * A code of docs/errors.md.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * One sentence for people.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * Whether the same request can succeed later.
+   *
+   * @generated from field: bool retryable = 3;
+   */
+  retryable: boolean;
+};
+
+/**
+ * Describes the message presence.v1.Error.
+ * Use `create(ErrorSchema)` to create a new message.
+ */
+export declare const ErrorSchema: GenMessage<Error>;
+
+/**
+ * States of users.
+ *
+ * @generated from message presence.v1.States
+ */
+export declare type States = Message<"presence.v1.States"> & {
+  /**
+   * In the order asked for.
+   *
+   * @generated from field: repeated presence.v1.UserStatusData states = 1;
+   */
+  states: UserStatusData[];
+};
+
+/**
+ * Describes the message presence.v1.States.
+ * Use `create(StatesSchema)` to create a new message.
+ */
+export declare const StatesSchema: GenMessage<States>;
+
+/**
+ * The session is about to end.
+ *
+ * @generated from message presence.v1.GoingAway
+ */
+export declare type GoingAway = Message<"presence.v1.GoingAway"> & {
+  /**
+   * Why, as the close code that will end a WebSocket (docs/protocol.md). Its range says whether to come back.
+   *
+   * @generated from field: uint32 close_code = 1;
+   */
+  closeCode: number;
+
+  /**
+   * One sentence for people.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * When to come back, ms from now; until then the session may go on. Only where the close code says to come back.
+   *
+   * @generated from field: int64 reconnect_in_ms = 3;
+   */
+  reconnectInMs: bigint;
+};
+
+/**
+ * Describes the message presence.v1.GoingAway.
+ * Use `create(GoingAwaySchema)` to create a new message.
+ */
+export declare const GoingAwaySchema: GenMessage<GoingAway>;
 
 /**
  * Whether a user's light is on.
@@ -489,21 +1234,22 @@ export enum Cause {
   HEARTBEAT = 2,
 
   /**
-   * A session opened.
+   * A session opened, or one that lives on found the user OFFLINE.
    *
    * @generated from enum value: CAUSE_CONNECT = 3;
    */
   CONNECT = 3,
 
   /**
-   * The last connection closed, and no new one came within DISCONNECT_GRACE.
+   * The last connection closed, and no new one came within DISCONNECT_GRACE; or one of several closed, and activity
+   * changed with it.
    *
    * @generated from enum value: CAUSE_DISCONNECT = 4;
    */
   DISCONNECT = 4,
 
   /**
-   * The lease reached its deadline.
+   * The lease, or a custom status, reached its end.
    *
    * @generated from enum value: CAUSE_EXPIRED = 5;
    */
@@ -521,6 +1267,39 @@ export enum Cause {
  * Describes the enum presence.v1.Cause.
  */
 export declare const CauseSchema: GenEnum<Cause>;
+
+/**
+ * What a connection is.
+ *
+ * @generated from enum presence.v1.ConnectionKind
+ */
+export enum ConnectionKind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: CONNECTION_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A session (Connect, WebSocket): keeps the user ONLINE.
+   *
+   * @generated from enum value: CONNECTION_KIND_SESSION = 1;
+   */
+  SESSION = 1,
+
+  /**
+   * A SubscribeStatusUpdates stream: counts as a connection, does not renew the lease.
+   *
+   * @generated from enum value: CONNECTION_KIND_STREAM = 2;
+   */
+  STREAM = 2,
+}
+
+/**
+ * Describes the enum presence.v1.ConnectionKind.
+ */
+export declare const ConnectionKindSchema: GenEnum<ConnectionKind>;
 
 /**
  * Tells who is alive, and tells everyone who watches them.
@@ -583,6 +1362,32 @@ export declare const PresenceService: GenService<{
     methodKind: "unary";
     input: typeof SendHeartbeatRequestSchema;
     output: typeof SendHeartbeatResponseSchema;
+  },
+  /**
+   * A session: one live connection of one user. It keeps the user ONLINE while it is open, and carries a watch list that
+   * can be edited in place. The same frames go over WebSocket (docs/protocol.md).
+   * Errors inside the session are ServerFrame.error; the stream ends with OK after a goodbye, else with an error whose
+   * ErrorInfo.metadata has `close_code`: INVALID_ARGUMENT (a frame or a hello that is not valid), RATE_LIMITED (too many
+   * frames or connections), REDIS_ERROR (UNAVAILABLE also while the server drains: come back).
+   * buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+   *
+   * @generated from rpc presence.v1.PresenceService.Connect
+   */
+  connect: {
+    methodKind: "bidi_streaming";
+    input: typeof ClientFrameSchema;
+    output: typeof ServerFrameSchema;
+  },
+  /**
+   * Lists the connections that a user has open, on any node, oldest first.
+   * Errors: INVALID_ARGUMENT (user_id).
+   *
+   * @generated from rpc presence.v1.PresenceService.GetConnections
+   */
+  getConnections: {
+    methodKind: "unary";
+    input: typeof GetConnectionsRequestSchema;
+    output: typeof GetConnectionsResponseSchema;
   },
 }>;
 

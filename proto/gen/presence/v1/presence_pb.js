@@ -18,7 +18,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/
  * Describes the file presence/v1/presence.proto.
  */
 export const file_presence_v1_presence = /*@__PURE__*/
-  fileDesc("ChpwcmVzZW5jZS92MS9wcmVzZW5jZS5wcm90bxILcHJlc2VuY2UudjEilQEKDlVzZXJTdGF0dXNEYXRhEg8KB3VzZXJfaWQYASABKAkSJwoGc3RhdHVzGAIgASgOMhcucHJlc2VuY2UudjEuVXNlclN0YXR1cxIRCglsYXN0X3NlZW4YAyABKAMSJwoIYWN0aXZpdHkYBCABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eRINCgVzaW5jZRgFIAEoAyJ5ChRTZXRVc2VyU3RhdHVzUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEicKBnN0YXR1cxgCIAEoDjIXLnByZXNlbmNlLnYxLlVzZXJTdGF0dXMSJwoIYWN0aXZpdHkYAyABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eSJkChVTZXRVc2VyU3RhdHVzUmVzcG9uc2USDwoHc3VjY2VzcxgBIAEoCBIPCgdtZXNzYWdlGAIgASgJEikKBGRhdGEYAyABKAsyGy5wcmVzZW5jZS52MS5Vc2VyU3RhdHVzRGF0YSInChRHZXRVc2VyU3RhdHVzUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIlMKFUdldFVzZXJTdGF0dXNSZXNwb25zZRIPCgdzdWNjZXNzGAEgASgIEikKBGRhdGEYAiABKAsyGy5wcmVzZW5jZS52MS5Vc2VyU3RhdHVzRGF0YSIwChxHZXRNdWx0aXBsZVVzZXJTdGF0dXNSZXF1ZXN0EhAKCHVzZXJfaWRzGAEgAygJIlsKHUdldE11bHRpcGxlVXNlclN0YXR1c1Jlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgSKQoEZGF0YRgCIAMoCzIbLnByZXNlbmNlLnYxLlVzZXJTdGF0dXNEYXRhIkgKHVN1YnNjcmliZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSFgoOd2F0Y2hfdXNlcl9pZHMYAiADKAki4gEKEVN0YXR1c1VwZGF0ZUV2ZW50Eg8KB3VzZXJfaWQYASABKAkSJwoGc3RhdHVzGAIgASgOMhcucHJlc2VuY2UudjEuVXNlclN0YXR1cxIRCgl0aW1lc3RhbXAYAyABKAMSEAoIc25hcHNob3QYBCABKAgSJwoIYWN0aXZpdHkYBSABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eRIRCglsYXN0X3NlZW4YBiABKAMSIQoFY2F1c2UYByABKA4yEi5wcmVzZW5jZS52MS5DYXVzZRIPCgd2ZXJzaW9uGAggASgDIicKFFNlbmRIZWFydGJlYXRSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiaQoVU2VuZEhlYXJ0YmVhdFJlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgSIQoZbmV4dF9oZWFydGJlYXRfaW5fc2Vjb25kcxgCIAEoAxIcChRuZXh0X2hlYXJ0YmVhdF9pbl9tcxgDIAEoAypCCgpVc2VyU3RhdHVzEhsKF1VTRVJfU1RBVFVTX1VOU1BFQ0lGSUVEEAASCgoGT05MSU5FEAESCwoHT0ZGTElORRACKnwKCEFjdGl2aXR5EhgKFEFDVElWSVRZX1VOU1BFQ0lGSUVEEAASEwoPQUNUSVZJVFlfQUNUSVZFEAESEQoNQUNUSVZJVFlfSURMRRACEhEKDUFDVElWSVRZX0FXQVkQAxIbChdBQ1RJVklUWV9ET19OT1RfRElTVFVSQhAEKpMBCgVDYXVzZRIVChFDQVVTRV9VTlNQRUNJRklFRBAAEg0KCUNBVVNFX1NFVBABEhMKD0NBVVNFX0hFQVJUQkVBVBACEhEKDUNBVVNFX0NPTk5FQ1QQAxIUChBDQVVTRV9ESVNDT05ORUNUEAQSEQoNQ0FVU0VfRVhQSVJFRBAFEhMKD0NBVVNFX05PREVfTE9TVBAGMvEDCg9QcmVzZW5jZVNlcnZpY2USVgoNU2V0VXNlclN0YXR1cxIhLnByZXNlbmNlLnYxLlNldFVzZXJTdGF0dXNSZXF1ZXN0GiIucHJlc2VuY2UudjEuU2V0VXNlclN0YXR1c1Jlc3BvbnNlElYKDUdldFVzZXJTdGF0dXMSIS5wcmVzZW5jZS52MS5HZXRVc2VyU3RhdHVzUmVxdWVzdBoiLnByZXNlbmNlLnYxLkdldFVzZXJTdGF0dXNSZXNwb25zZRJuChVHZXRNdWx0aXBsZVVzZXJTdGF0dXMSKS5wcmVzZW5jZS52MS5HZXRNdWx0aXBsZVVzZXJTdGF0dXNSZXF1ZXN0GioucHJlc2VuY2UudjEuR2V0TXVsdGlwbGVVc2VyU3RhdHVzUmVzcG9uc2USZgoWU3Vic2NyaWJlU3RhdHVzVXBkYXRlcxIqLnByZXNlbmNlLnYxLlN1YnNjcmliZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0Gh4ucHJlc2VuY2UudjEuU3RhdHVzVXBkYXRlRXZlbnQwARJWCg1TZW5kSGVhcnRiZWF0EiEucHJlc2VuY2UudjEuU2VuZEhlYXJ0YmVhdFJlcXVlc3QaIi5wcmVzZW5jZS52MS5TZW5kSGVhcnRiZWF0UmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChpwcmVzZW5jZS92MS9wcmVzZW5jZS5wcm90bxILcHJlc2VuY2UudjEi2AEKDlVzZXJTdGF0dXNEYXRhEg8KB3VzZXJfaWQYASABKAkSJwoGc3RhdHVzGAIgASgOMhcucHJlc2VuY2UudjEuVXNlclN0YXR1cxIRCglsYXN0X3NlZW4YAyABKAMSJwoIYWN0aXZpdHkYBCABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eRINCgVzaW5jZRgFIAEoAxIwCg1jdXN0b21fc3RhdHVzGAYgASgLMhkucHJlc2VuY2UudjEuQ3VzdG9tU3RhdHVzEg8KB3ZlcnNpb24YByABKAMiPwoMQ3VzdG9tU3RhdHVzEgwKBHRleHQYASABKAkSDQoFZW1vamkYAiABKAkSEgoKZXhwaXJlc19hdBgDIAEoAyJ5ChRTZXRVc2VyU3RhdHVzUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEicKBnN0YXR1cxgCIAEoDjIXLnByZXNlbmNlLnYxLlVzZXJTdGF0dXMSJwoIYWN0aXZpdHkYAyABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eSJkChVTZXRVc2VyU3RhdHVzUmVzcG9uc2USDwoHc3VjY2VzcxgBIAEoCBIPCgdtZXNzYWdlGAIgASgJEikKBGRhdGEYAyABKAsyGy5wcmVzZW5jZS52MS5Vc2VyU3RhdHVzRGF0YSInChRHZXRVc2VyU3RhdHVzUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIlMKFUdldFVzZXJTdGF0dXNSZXNwb25zZRIPCgdzdWNjZXNzGAEgASgIEikKBGRhdGEYAiABKAsyGy5wcmVzZW5jZS52MS5Vc2VyU3RhdHVzRGF0YSIwChxHZXRNdWx0aXBsZVVzZXJTdGF0dXNSZXF1ZXN0EhAKCHVzZXJfaWRzGAEgAygJIlsKHUdldE11bHRpcGxlVXNlclN0YXR1c1Jlc3BvbnNlEg8KB3N1Y2Nlc3MYASABKAgSKQoEZGF0YRgCIAMoCzIbLnByZXNlbmNlLnYxLlVzZXJTdGF0dXNEYXRhIkgKHVN1YnNjcmliZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSFgoOd2F0Y2hfdXNlcl9pZHMYAiADKAkilAIKEVN0YXR1c1VwZGF0ZUV2ZW50Eg8KB3VzZXJfaWQYASABKAkSJwoGc3RhdHVzGAIgASgOMhcucHJlc2VuY2UudjEuVXNlclN0YXR1cxIRCgl0aW1lc3RhbXAYAyABKAMSEAoIc25hcHNob3QYBCABKAgSJwoIYWN0aXZpdHkYBSABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eRIRCglsYXN0X3NlZW4YBiABKAMSIQoFY2F1c2UYByABKA4yEi5wcmVzZW5jZS52MS5DYXVzZRIPCgd2ZXJzaW9uGAggASgDEjAKDWN1c3RvbV9zdGF0dXMYCSABKAsyGS5wcmVzZW5jZS52MS5DdXN0b21TdGF0dXMiJwoUU2VuZEhlYXJ0YmVhdFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJpChVTZW5kSGVhcnRiZWF0UmVzcG9uc2USDwoHc3VjY2VzcxgBIAEoCBIhChluZXh0X2hlYXJ0YmVhdF9pbl9zZWNvbmRzGAIgASgDEhwKFG5leHRfaGVhcnRiZWF0X2luX21zGAMgASgDIigKFUdldENvbm5lY3Rpb25zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIlcKFkdldENvbm5lY3Rpb25zUmVzcG9uc2USDwoHc3VjY2VzcxgBIAEoCBIsCgtjb25uZWN0aW9ucxgCIAMoCzIXLnByZXNlbmNlLnYxLkNvbm5lY3Rpb24iqQEKCkNvbm5lY3Rpb24SFQoNY29ubmVjdGlvbl9pZBgBIAEoCRIpCgRraW5kGAIgASgOMhsucHJlc2VuY2UudjEuQ29ubmVjdGlvbktpbmQSDgoGZGV2aWNlGAMgASgJEicKCGFjdGl2aXR5GAQgASgOMhUucHJlc2VuY2UudjEuQWN0aXZpdHkSDQoFc2luY2UYBSABKAMSEQoJbGFzdF9zZWVuGAYgASgDIoEDCgtDbGllbnRGcmFtZRISCgpyZXF1ZXN0X2lkGAEgASgNEiMKBWhlbGxvGAIgASgLMhIucHJlc2VuY2UudjEuSGVsbG9IABIsCgpzZXRfc3RhdHVzGAMgASgLMhYucHJlc2VuY2UudjEuU2V0U3RhdHVzSAASOQoRc2V0X2N1c3RvbV9zdGF0dXMYBCABKAsyHC5wcmVzZW5jZS52MS5TZXRDdXN0b21TdGF0dXNIABIjCgV3YXRjaBgFIAEoCzISLnByZXNlbmNlLnYxLldhdGNoSAASJwoHdW53YXRjaBgGIAEoCzIULnByZXNlbmNlLnYxLlVud2F0Y2hIABIjCgVxdWVyeRgHIAEoCzISLnByZXNlbmNlLnYxLlF1ZXJ5SAASKwoJaGVhcnRiZWF0GAggASgLMhYucHJlc2VuY2UudjEuSGVhcnRiZWF0SAASJwoHZ29vZGJ5ZRgJIAEoCzIULnByZXNlbmNlLnYxLkdvb2RieWVIAEIHCgVmcmFtZSJnCgVIZWxsbxIPCgd1c2VyX2lkGAEgASgJEg4KBmRldmljZRgCIAEoCRIUCgxyZXN1bWVfdG9rZW4YAyABKAkSJwoIYWN0aXZpdHkYBCABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eSJdCglTZXRTdGF0dXMSJwoGc3RhdHVzGAEgASgOMhcucHJlc2VuY2UudjEuVXNlclN0YXR1cxInCghhY3Rpdml0eRgCIAEoDjIVLnByZXNlbmNlLnYxLkFjdGl2aXR5IkUKD1NldEN1c3RvbVN0YXR1cxIMCgR0ZXh0GAEgASgJEg0KBWVtb2ppGAIgASgJEhUKDWV4cGlyZXNfaW5fbXMYAyABKAMiMQoFV2F0Y2gSEAoIdXNlcl9pZHMYASADKAkSFgoOa25vd25fdmVyc2lvbnMYAiADKAMiGwoHVW53YXRjaBIQCgh1c2VyX2lkcxgBIAMoCSIZCgVRdWVyeRIQCgh1c2VyX2lkcxgBIAMoCSI0CglIZWFydGJlYXQSJwoIYWN0aXZpdHkYASABKA4yFS5wcmVzZW5jZS52MS5BY3Rpdml0eSIJCgdHb29kYnllIpUCCgtTZXJ2ZXJGcmFtZRISCgpyZXF1ZXN0X2lkGAEgASgNEicKB3dlbGNvbWUYAiABKAsyFC5wcmVzZW5jZS52MS5XZWxjb21lSAASJQoGZXZlbnRzGAMgASgLMhMucHJlc2VuY2UudjEuRXZlbnRzSAASHwoDYWNrGAQgASgLMhAucHJlc2VuY2UudjEuQWNrSAASIwoFZXJyb3IYBSABKAsyEi5wcmVzZW5jZS52MS5FcnJvckgAEiUKBnN0YXRlcxgGIAEoCzITLnByZXNlbmNlLnYxLlN0YXRlc0gAEiwKCmdvaW5nX2F3YXkYByABKAsyFi5wcmVzZW5jZS52MS5Hb2luZ0F3YXlIAEIHCgVmcmFtZSKIAgoHV2VsY29tZRISCgpzZXNzaW9uX2lkGAEgASgJEhQKDHJlc3VtZV90b2tlbhgCIAEoCRIPCgdyZXN1bWVkGAMgASgIEhMKC3NlcnZlcl90aW1lGAQgASgDEh0KFWhlYXJ0YmVhdF9pbnRlcnZhbF9tcxgFIAEoAxIXCg9wb25nX3RpbWVvdXRfbXMYBiABKAMSFQoNaWRsZV9hZnRlcl9tcxgHIAEoAxIZChFtYXhfd2F0Y2hlZF91c2VycxgIIAEoDRIXCg9tYXhfZnJhbWVfYnl0ZXMYCSABKA0SKgoFc3RhdGUYCiABKAsyGy5wcmVzZW5jZS52MS5Vc2VyU3RhdHVzRGF0YSI4CgZFdmVudHMSLgoGZXZlbnRzGAEgAygLMh4ucHJlc2VuY2UudjEuU3RhdHVzVXBkYXRlRXZlbnQiMQoDQWNrEioKBXN0YXRlGAEgASgLMhsucHJlc2VuY2UudjEuVXNlclN0YXR1c0RhdGEiOQoFRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCCI1CgZTdGF0ZXMSKwoGc3RhdGVzGAEgAygLMhsucHJlc2VuY2UudjEuVXNlclN0YXR1c0RhdGEiSAoJR29pbmdBd2F5EhIKCmNsb3NlX2NvZGUYASABKA0SDgoGcmVhc29uGAIgASgJEhcKD3JlY29ubmVjdF9pbl9tcxgDIAEoAypCCgpVc2VyU3RhdHVzEhsKF1VTRVJfU1RBVFVTX1VOU1BFQ0lGSUVEEAASCgoGT05MSU5FEAESCwoHT0ZGTElORRACKnwKCEFjdGl2aXR5EhgKFEFDVElWSVRZX1VOU1BFQ0lGSUVEEAASEwoPQUNUSVZJVFlfQUNUSVZFEAESEQoNQUNUSVZJVFlfSURMRRACEhEKDUFDVElWSVRZX0FXQVkQAxIbChdBQ1RJVklUWV9ET19OT1RfRElTVFVSQhAEKpMBCgVDYXVzZRIVChFDQVVTRV9VTlNQRUNJRklFRBAAEg0KCUNBVVNFX1NFVBABEhMKD0NBVVNFX0hFQVJUQkVBVBACEhEKDUNBVVNFX0NPTk5FQ1QQAxIUChBDQVVTRV9ESVNDT05ORUNUEAQSEQoNQ0FVU0VfRVhQSVJFRBAFEhMKD0NBVVNFX05PREVfTE9TVBAGKmoKDkNvbm5lY3Rpb25LaW5kEh8KG0NPTk5FQ1RJT05fS0lORF9VTlNQRUNJRklFRBAAEhsKF0NPTk5FQ1RJT05fS0lORF9TRVNTSU9OEAESGgoWQ09OTkVDVElPTl9LSU5EX1NUUkVBTRACMo8FCg9QcmVzZW5jZVNlcnZpY2USVgoNU2V0VXNlclN0YXR1cxIhLnByZXNlbmNlLnYxLlNldFVzZXJTdGF0dXNSZXF1ZXN0GiIucHJlc2VuY2UudjEuU2V0VXNlclN0YXR1c1Jlc3BvbnNlElYKDUdldFVzZXJTdGF0dXMSIS5wcmVzZW5jZS52MS5HZXRVc2VyU3RhdHVzUmVxdWVzdBoiLnByZXNlbmNlLnYxLkdldFVzZXJTdGF0dXNSZXNwb25zZRJuChVHZXRNdWx0aXBsZVVzZXJTdGF0dXMSKS5wcmVzZW5jZS52MS5HZXRNdWx0aXBsZVVzZXJTdGF0dXNSZXF1ZXN0GioucHJlc2VuY2UudjEuR2V0TXVsdGlwbGVVc2VyU3RhdHVzUmVzcG9uc2USZgoWU3Vic2NyaWJlU3RhdHVzVXBkYXRlcxIqLnByZXNlbmNlLnYxLlN1YnNjcmliZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0Gh4ucHJlc2VuY2UudjEuU3RhdHVzVXBkYXRlRXZlbnQwARJWCg1TZW5kSGVhcnRiZWF0EiEucHJlc2VuY2UudjEuU2VuZEhlYXJ0YmVhdFJlcXVlc3QaIi5wcmVzZW5jZS52MS5TZW5kSGVhcnRiZWF0UmVzcG9uc2USQQoHQ29ubmVjdBIYLnByZXNlbmNlLnYxLkNsaWVudEZyYW1lGhgucHJlc2VuY2UudjEuU2VydmVyRnJhbWUoATABElkKDkdldENvbm5lY3Rpb25zEiIucHJlc2VuY2UudjEuR2V0Q29ubmVjdGlvbnNSZXF1ZXN0GiMucHJlc2VuY2UudjEuR2V0Q29ubmVjdGlvbnNSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * Describes the message presence.v1.UserStatusData.
@@ -28,74 +28,214 @@ export const UserStatusDataSchema = /*@__PURE__*/
   messageDesc(file_presence_v1_presence, 0);
 
 /**
+ * Describes the message presence.v1.CustomStatus.
+ * Use `create(CustomStatusSchema)` to create a new message.
+ */
+export const CustomStatusSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 1);
+
+/**
  * Describes the message presence.v1.SetUserStatusRequest.
  * Use `create(SetUserStatusRequestSchema)` to create a new message.
  */
 export const SetUserStatusRequestSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 1);
+  messageDesc(file_presence_v1_presence, 2);
 
 /**
  * Describes the message presence.v1.SetUserStatusResponse.
  * Use `create(SetUserStatusResponseSchema)` to create a new message.
  */
 export const SetUserStatusResponseSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 2);
+  messageDesc(file_presence_v1_presence, 3);
 
 /**
  * Describes the message presence.v1.GetUserStatusRequest.
  * Use `create(GetUserStatusRequestSchema)` to create a new message.
  */
 export const GetUserStatusRequestSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 3);
+  messageDesc(file_presence_v1_presence, 4);
 
 /**
  * Describes the message presence.v1.GetUserStatusResponse.
  * Use `create(GetUserStatusResponseSchema)` to create a new message.
  */
 export const GetUserStatusResponseSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 4);
+  messageDesc(file_presence_v1_presence, 5);
 
 /**
  * Describes the message presence.v1.GetMultipleUserStatusRequest.
  * Use `create(GetMultipleUserStatusRequestSchema)` to create a new message.
  */
 export const GetMultipleUserStatusRequestSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 5);
+  messageDesc(file_presence_v1_presence, 6);
 
 /**
  * Describes the message presence.v1.GetMultipleUserStatusResponse.
  * Use `create(GetMultipleUserStatusResponseSchema)` to create a new message.
  */
 export const GetMultipleUserStatusResponseSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 6);
+  messageDesc(file_presence_v1_presence, 7);
 
 /**
  * Describes the message presence.v1.SubscribeStatusUpdatesRequest.
  * Use `create(SubscribeStatusUpdatesRequestSchema)` to create a new message.
  */
 export const SubscribeStatusUpdatesRequestSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 7);
+  messageDesc(file_presence_v1_presence, 8);
 
 /**
  * Describes the message presence.v1.StatusUpdateEvent.
  * Use `create(StatusUpdateEventSchema)` to create a new message.
  */
 export const StatusUpdateEventSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 8);
+  messageDesc(file_presence_v1_presence, 9);
 
 /**
  * Describes the message presence.v1.SendHeartbeatRequest.
  * Use `create(SendHeartbeatRequestSchema)` to create a new message.
  */
 export const SendHeartbeatRequestSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 9);
+  messageDesc(file_presence_v1_presence, 10);
 
 /**
  * Describes the message presence.v1.SendHeartbeatResponse.
  * Use `create(SendHeartbeatResponseSchema)` to create a new message.
  */
 export const SendHeartbeatResponseSchema = /*@__PURE__*/
-  messageDesc(file_presence_v1_presence, 10);
+  messageDesc(file_presence_v1_presence, 11);
+
+/**
+ * Describes the message presence.v1.GetConnectionsRequest.
+ * Use `create(GetConnectionsRequestSchema)` to create a new message.
+ */
+export const GetConnectionsRequestSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 12);
+
+/**
+ * Describes the message presence.v1.GetConnectionsResponse.
+ * Use `create(GetConnectionsResponseSchema)` to create a new message.
+ */
+export const GetConnectionsResponseSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 13);
+
+/**
+ * Describes the message presence.v1.Connection.
+ * Use `create(ConnectionSchema)` to create a new message.
+ */
+export const ConnectionSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 14);
+
+/**
+ * Describes the message presence.v1.ClientFrame.
+ * Use `create(ClientFrameSchema)` to create a new message.
+ */
+export const ClientFrameSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 15);
+
+/**
+ * Describes the message presence.v1.Hello.
+ * Use `create(HelloSchema)` to create a new message.
+ */
+export const HelloSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 16);
+
+/**
+ * Describes the message presence.v1.SetStatus.
+ * Use `create(SetStatusSchema)` to create a new message.
+ */
+export const SetStatusSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 17);
+
+/**
+ * Describes the message presence.v1.SetCustomStatus.
+ * Use `create(SetCustomStatusSchema)` to create a new message.
+ */
+export const SetCustomStatusSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 18);
+
+/**
+ * Describes the message presence.v1.Watch.
+ * Use `create(WatchSchema)` to create a new message.
+ */
+export const WatchSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 19);
+
+/**
+ * Describes the message presence.v1.Unwatch.
+ * Use `create(UnwatchSchema)` to create a new message.
+ */
+export const UnwatchSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 20);
+
+/**
+ * Describes the message presence.v1.Query.
+ * Use `create(QuerySchema)` to create a new message.
+ */
+export const QuerySchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 21);
+
+/**
+ * Describes the message presence.v1.Heartbeat.
+ * Use `create(HeartbeatSchema)` to create a new message.
+ */
+export const HeartbeatSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 22);
+
+/**
+ * Describes the message presence.v1.Goodbye.
+ * Use `create(GoodbyeSchema)` to create a new message.
+ */
+export const GoodbyeSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 23);
+
+/**
+ * Describes the message presence.v1.ServerFrame.
+ * Use `create(ServerFrameSchema)` to create a new message.
+ */
+export const ServerFrameSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 24);
+
+/**
+ * Describes the message presence.v1.Welcome.
+ * Use `create(WelcomeSchema)` to create a new message.
+ */
+export const WelcomeSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 25);
+
+/**
+ * Describes the message presence.v1.Events.
+ * Use `create(EventsSchema)` to create a new message.
+ */
+export const EventsSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 26);
+
+/**
+ * Describes the message presence.v1.Ack.
+ * Use `create(AckSchema)` to create a new message.
+ */
+export const AckSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 27);
+
+/**
+ * Describes the message presence.v1.Error.
+ * Use `create(ErrorSchema)` to create a new message.
+ */
+export const ErrorSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 28);
+
+/**
+ * Describes the message presence.v1.States.
+ * Use `create(StatesSchema)` to create a new message.
+ */
+export const StatesSchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 29);
+
+/**
+ * Describes the message presence.v1.GoingAway.
+ * Use `create(GoingAwaySchema)` to create a new message.
+ */
+export const GoingAwaySchema = /*@__PURE__*/
+  messageDesc(file_presence_v1_presence, 30);
 
 /**
  * Describes the enum presence.v1.UserStatus.
@@ -138,6 +278,20 @@ export const CauseSchema = /*@__PURE__*/
  */
 export const Cause = /*@__PURE__*/
   tsEnum(CauseSchema);
+
+/**
+ * Describes the enum presence.v1.ConnectionKind.
+ */
+export const ConnectionKindSchema = /*@__PURE__*/
+  enumDesc(file_presence_v1_presence, 3);
+
+/**
+ * What a connection is.
+ *
+ * @generated from enum presence.v1.ConnectionKind
+ */
+export const ConnectionKind = /*@__PURE__*/
+  tsEnum(ConnectionKindSchema);
 
 /**
  * Tells who is alive, and tells everyone who watches them.
