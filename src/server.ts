@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Config } from './config.ts';
 import type { PresenceStore } from './core/store.ts';
 import type { Log } from './observe/log.ts';
+import { Tracing } from './observe/tracing.ts';
 import { PresenceService } from './presence/presence-service.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { MemoryStore } from './store/memory-store.ts';
@@ -40,7 +41,8 @@ export class Server {
       log,
     });
     const presence = new PresenceService({ ...config, store: this.#store, hub: this.#hub, log });
-    this.#grpc = new GrpcTransport({ presence, host: config.host, port: config.grpcPort, log });
+    const tracing = new Tracing();
+    this.#grpc = new GrpcTransport({ presence, host: config.host, port: config.grpcPort, log, tracing });
     this.#http = new HttpTransport({
       host: config.host,
       port: config.httpPort,

@@ -6,7 +6,11 @@ import {
   PresenceService as PresenceContract,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { Log } from '../../observe/log.ts';
+import type { CallMeter } from '../../observe/measure.ts';
+import type { Tracing } from '../../observe/tracing.ts';
 import type { PresenceService } from '../../presence/presence-service.ts';
+import { Doorway } from '../presence-calls.ts';
+import { toGrpcError } from './errors.ts';
 import { registerPresence } from './handlers.ts';
 
 export interface GrpcTransportOptions {
@@ -15,6 +19,7 @@ export interface GrpcTransportOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly log: Log;
+  readonly tracing: Tracing;
 }
 
 /** The gRPC face of the server: the contract, health and reflection. */
@@ -22,13 +27,15 @@ export class GrpcTransport {
   readonly #options: GrpcTransportOptions;
   readonly #server: GrpcServer;
   readonly #health: HealthService;
+  readonly #doorway: Doorway;
 
   constructor(options: GrpcTransportOptions) {
     this.#options = options;
     this.#server = new GrpcServer({
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });
-    registerPresence(this.#server, options.presence, options.log);
+    this.#doorway = new Doorway({ ...options, transport: 'grpc', toError: toGrpcError });
+    registerPresence(this.#server, options.presence, this.#doorway);
     this.#health = healthService(this.#server);
     reflectionService(this.#server, [toBinary(FileDescriptorProtoSchema, file_presence_v1_presence.proto)]);
   }
@@ -48,6 +55,11 @@ export class GrpcTransport {
   async drain(timeoutMs: number): Promise<void> {
     this.setServing(false);
     await this.#server.drain(timeoutMs);
+  }
+
+  /** How many calls, and how long they took. */
+  get calls(): CallMeter {
+    return this.#doorway.calls;
   }
 
   /** Sizes of everything that could leak, for tests and metrics. */

@@ -1,4 +1,4 @@
-import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import {
   type EncodedMessage,
   encodeMessage,
@@ -11,67 +11,34 @@ import {
   type StatusUpdateEventSchema,
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import { PresenceError } from '../../core/errors.ts';
-import type { Log } from '../../observe/log.ts';
 import type { PresenceService } from '../../presence/presence-service.ts';
 import type { WatchEvent, WatchSink } from '../../presence/watch-hub.ts';
-import { defineMethod, fromProtoActivity, fromProtoStatus, toEvent, toStatusData } from './codec.ts';
-import { toGrpcError } from './errors.ts';
+import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { defineMethod, toEvent } from './codec.ts';
 
 type EventInit = MessageInitShape<typeof StatusUpdateEventSchema>;
 
 const methods = PresenceContract.method;
 
 /** Registers the contract's rpcs: decode, presence, encode. */
-export function registerPresence(server: GrpcServer, presence: PresenceService, log: Log): void {
-  /** The boundary's one doorway: what a use case throws becomes a gRPC error; a bug is logged, its cause never sent. */
-  function failure(error: unknown): Error {
-    const known = PresenceError.from(error);
-    if (known.code === 'INTERNAL') log.error({ err: error }, 'internal error');
-    return toGrpcError(known);
-  }
-
-  function unary<Input, Output>(
-    definition: MethodDefinition<Input, Output>,
-    handle: (request: Input) => Promise<Output>,
+export function registerPresence(server: GrpcServer, presence: PresenceService, doorway: Doorway): void {
+  function unary<Input extends DescMessage, Output extends DescMessage>(
+    method: DescMethod & { readonly input: Input; readonly output: Output },
+    handle: (request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
   ): void {
-    server.unary(definition, async (request) => {
-      try {
-        return await handle(request);
-      } catch (error) {
-        throw failure(error);
-      }
-    });
+    server.unary(defineMethod(method), (request) => doorway.pass(method.name, () => handle(request)));
   }
 
-  unary(defineMethod(methods.setUserStatus), async ({ userId, status, activity }) => {
-    const state = await presence.setStatus(userId, fromProtoStatus(status), fromProtoActivity(activity));
-    return { success: true, message: `${state.userId} is ${state.status}`, data: toStatusData(state) };
-  });
-
-  unary(defineMethod(methods.getUserStatus), async ({ userId }) => {
-    return { success: true, data: toStatusData(await presence.getStatus(userId)) };
-  });
-
-  unary(defineMethod(methods.getMultipleUserStatus), async ({ userIds }) => {
-    return { success: true, data: (await presence.getStatuses(userIds)).map(toStatusData) };
-  });
-
-  unary(defineMethod(methods.sendHeartbeat), async ({ userId }) => {
-    const { accepted, nextInMs } = await presence.heartbeat(userId);
-    return {
-      success: accepted,
-      nextHeartbeatInSeconds: BigInt(Math.max(1, Math.floor(nextInMs / 1000))),
-      nextHeartbeatInMs: BigInt(nextInMs),
-    };
-  });
+  const calls = presenceCalls(presence);
+  unary(methods.setUserStatus, calls.setUserStatus);
+  unary(methods.getUserStatus, calls.getUserStatus);
+  unary(methods.getMultipleUserStatus, calls.getMultipleUserStatus);
+  unary(methods.sendHeartbeat, calls.sendHeartbeat);
 
   const subscribe = defineMethod(methods.subscribeStatusUpdates);
   const encoder = new EventEncoder(subscribe);
   server.serverStream(subscribe, (request: SubscribeStatusUpdatesRequest, stream) =>
-    openWatch(presence, request, stream, encoder).catch((error: unknown) => {
-      throw failure(error);
-    }),
+    doorway.pass(methods.subscribeStatusUpdates.name, () => openWatch(presence, request, stream, encoder)),
   );
 }
 

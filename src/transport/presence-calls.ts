@@ -1,0 +1,107 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type {
+  GetMultipleUserStatusRequest,
+  GetMultipleUserStatusResponseSchema,
+  GetUserStatusRequest,
+  GetUserStatusResponseSchema,
+  SendHeartbeatRequest,
+  SendHeartbeatResponseSchema,
+  SetUserStatusRequest,
+  SetUserStatusResponseSchema,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { PresenceError } from '../core/errors.ts';
+import type { Log } from '../observe/log.ts';
+import { CallMeter } from '../observe/measure.ts';
+import { SpanKind, type Tracing } from '../observe/tracing.ts';
+import type { PresenceService } from '../presence/presence-service.ts';
+import { fromProtoActivity, fromProtoStatus, toStatusData } from './grpc/codec.ts';
+
+/** The contract's unary rpcs, message to message: what all transports share. */
+export function presenceCalls(presence: PresenceService) {
+  return {
+    async setUserStatus(
+      request: Pick<SetUserStatusRequest, 'userId' | 'status' | 'activity'>,
+    ): Promise<MessageInitShape<typeof SetUserStatusResponseSchema>> {
+      const status = fromProtoStatus(request.status);
+      const state = await presence.setStatus(request.userId, status, fromProtoActivity(request.activity));
+      return { success: true, message: `${state.userId} is ${state.status}`, data: toStatusData(state) };
+    },
+
+    async getUserStatus({
+      userId,
+    }: Pick<GetUserStatusRequest, 'userId'>): Promise<MessageInitShape<typeof GetUserStatusResponseSchema>> {
+      return { success: true, data: toStatusData(await presence.getStatus(userId)) };
+    },
+
+    async getMultipleUserStatus({
+      userIds,
+    }: Pick<GetMultipleUserStatusRequest, 'userIds'>): Promise<
+      MessageInitShape<typeof GetMultipleUserStatusResponseSchema>
+    > {
+      return { success: true, data: (await presence.getStatuses(userIds)).map(toStatusData) };
+    },
+
+    async sendHeartbeat({
+      userId,
+    }: Pick<SendHeartbeatRequest, 'userId'>): Promise<MessageInitShape<typeof SendHeartbeatResponseSchema>> {
+      const { accepted, nextInMs } = await presence.heartbeat(userId);
+      return {
+        success: accepted,
+        nextHeartbeatInSeconds: BigInt(Math.max(1, Math.floor(nextInMs / 1000))),
+        nextHeartbeatInMs: BigInt(nextInMs),
+      };
+    },
+  };
+}
+
+export interface DoorwayOptions {
+  /** Name of the transport in metrics and spans. */
+  readonly transport: string;
+  readonly log: Log;
+  readonly tracing: Tracing;
+  /** The transport's face of an error. */
+  readonly toError: (error: PresenceError) => Error;
+}
+
+/**
+ * The one way from a transport to the use cases and back: every call is timed and traced, and what a use case throws
+ * becomes the transport's error; a bug is logged, its cause never sent.
+ */
+export class Doorway {
+  readonly calls = new CallMeter();
+  readonly #options: DoorwayOptions;
+
+  constructor(options: DoorwayOptions) {
+    this.#options = options;
+  }
+
+  /** @param method the rpc's name in the contract */
+  async pass<Result>(method: string, work: () => Promise<Result>): Promise<Result> {
+    const startMs = performance.now();
+    const { tracing } = this.#options;
+    try {
+      const result = await (tracing.isOn ? this.#traced(method, work) : work());
+      this.calls.observe(method, 'OK', startMs);
+      return result;
+    } catch (error) {
+      const known = PresenceError.from(error);
+      this.calls.observe(method, known.code, startMs);
+      if (known.code === 'INTERNAL') this.#options.log.error({ err: error }, 'internal error');
+      throw this.#options.toError(known);
+    }
+  }
+
+  #traced<Result>(method: string, work: () => Promise<Result>): Promise<Result> {
+    const attributes = {
+      'rpc.system': this.#options.transport,
+      'rpc.service': 'presence.v1.PresenceService',
+      'rpc.method': method,
+    };
+    return this.#options.tracing.run(
+      `presence.v1.PresenceService/${method}`,
+      SpanKind.SERVER,
+      attributes,
+      work,
+    );
+  }
+}
