@@ -16,7 +16,7 @@ import { Inflater } from './inflater.ts';
 import { MessageReader, type MessageSink, PREFIX_BYTES } from './message-reader.ts';
 import { encodeMetadataEntry, Metadata } from './metadata.ts';
 import type { RequestHead } from './request-head.ts';
-import { Chunk, Stream } from './stream.ts';
+import { Chunk, type HeaderBlock, Stream } from './stream.ts';
 import { TimerNode, type TimerTarget } from './timer-wheel.ts';
 
 const OK_TRAILERS = encodeStateless([['grpc-status', '0']]);
@@ -502,25 +502,26 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
     return bytes >= (this.compression?.minBytes ?? 1);
   }
 
-  private responseHead(): Buffer {
+  private responseHead(): HeaderBlock {
     this.headSent = true;
     const head = HEADS.get(this.plan.contentType) as Head;
     if (this.compress) this.encodingAnnounced = true;
     if (this.headers === undefined && !this.encodingAnnounced) return head.block;
     const fields = [...head.fields, ...(this.headers ?? [])];
     if (this.encodingAnnounced) fields.push(['grpc-encoding', 'gzip']);
+    const repeats = this.headers !== undefined;
     this.headers = undefined;
-    return this.encodeBlock(fields);
+    return this.makeBlock(fields, repeats);
   }
 
-  private encodeBlock(fields: readonly HeaderPair[]): Buffer {
+  private makeBlock(fields: readonly HeaderPair[], repeats: boolean): HeaderBlock {
     // SETTINGS_MAX_HEADER_LIST_SIZE of the client: it would reset the stream, or the connection.
     if (headerListBytes(fields) > this.connection.sender.maxHeaderListBytes) {
       this.reportError(new Error('response metadata is over the header list limit of the client'));
       this.connection.resetStream(this, H2Error.INTERNAL_ERROR);
       this.close('failed');
     }
-    return encodeStateless(fields);
+    return repeats ? fields : encodeStateless(fields);
   }
 
   /** Decides the status. What is queued goes first. */
@@ -528,15 +529,16 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
     this.finished = true;
     this.finishReason = reason;
     const fields = this.trailerFields(status, message, error);
+    const repeats = this.trailers !== undefined;
     if (!this.headSent && this.headers !== undefined) this.headBlock = this.responseHead();
     if (this.closed) return;
     if (!this.headSent) {
       // Trailers-Only: one block for both.
       this.headSent = true;
       const head = HEADS.get(this.plan.contentType) as Head;
-      this.headBlock = this.encodeBlock([...head.fields, ...(fields ?? [['grpc-status', '0']])]);
+      this.headBlock = this.makeBlock([...head.fields, ...(fields ?? [['grpc-status', '0']])], repeats);
     } else {
-      this.trailerBlock = fields === undefined ? OK_TRAILERS : this.encodeBlock(fields);
+      this.trailerBlock = fields === undefined ? OK_TRAILERS : this.makeBlock(fields, repeats);
     }
     if (this.closed) return;
     this.ending = true;

@@ -13,6 +13,9 @@ const NEVER_INDEXED: ReadonlySet<string> = new Set([
   'set-cookie',
 ]);
 
+/** Hardly ever the same twice: they would only push others out of the table. */
+const NOT_INDEXED: ReadonlySet<string> = new Set(['grpc-message', 'grpc-status-details-bin']);
+
 const INDEXED = 0x80;
 const LITERAL_INDEXED = 0x40;
 const LITERAL_PLAIN = 0x00;
@@ -24,6 +27,8 @@ export interface HpackEncoderOptions {
   readonly maxTableBytes?: number;
   /** Use Huffman coding where it is shorter. Default true. */
   readonly huffman?: boolean;
+  /** Names that no table may keep. Default: credentials and cookies. */
+  readonly neverIndexed?: ReadonlySet<string>;
 }
 
 /**
@@ -33,6 +38,7 @@ export interface HpackEncoderOptions {
 export class HpackEncoder {
   private readonly table: DynamicTable;
   private readonly huffman: boolean;
+  private readonly neverIndexed: ReadonlySet<string>;
   /** Positions by insertion number, so that an entry's index is a subtraction. */
   private readonly byField = new Map<string, number>();
   private readonly byName = new Map<string, number>();
@@ -42,10 +48,16 @@ export class HpackEncoder {
   constructor(options: HpackEncoderOptions = {}) {
     this.table = new DynamicTable(options.maxTableBytes ?? 4096);
     this.huffman = options.huffman ?? true;
+    this.neverIndexed = options.neverIndexed ?? NEVER_INDEXED;
   }
 
   get tableBytes(): number {
     return this.table.bytes;
+  }
+
+  /** The next block has to begin with a size update. */
+  get sizeUpdateDue(): boolean {
+    return this.pendingMinimum >= 0;
   }
 
   /** The peer changed SETTINGS_HEADER_TABLE_SIZE: the next block starts with size updates (RFC 7541 §4.2). */
@@ -68,7 +80,7 @@ export class HpackEncoder {
   }
 
   private writeField(writer: BlockWriter, name: string, value: string): void {
-    if (NEVER_INDEXED.has(name)) {
+    if (this.neverIndexed.has(name)) {
       writer.literal(LITERAL_NEVER, 4, this.nameIndex(name), name, value);
       return;
     }
@@ -79,7 +91,7 @@ export class HpackEncoder {
       return;
     }
     const field = new HeaderField(name, value);
-    if (field.size > this.table.maxBytes) {
+    if (field.size > this.table.maxBytes || NOT_INDEXED.has(name)) {
       writer.literal(LITERAL_PLAIN, 4, this.nameIndex(name), name, value);
       return;
     }

@@ -14,8 +14,9 @@ import {
   writeFrameHeader,
   writeUint32,
 } from './frames.ts';
+import { HpackEncoder } from './hpack-encoder.ts';
 import type { Outbox, Producer } from './outbox.ts';
-import type { Chunk, Stream } from './stream.ts';
+import type { Chunk, HeaderBlock, Stream } from './stream.ts';
 
 /** From here on bytes are handed to the socket as they are instead of being copied into the turn's buffer. */
 const SHARE_FROM_BYTES = 8_192;
@@ -26,8 +27,8 @@ const TINY_FRAME_BYTES = 128;
 /** A stream that waits for window has made progress when it could send this much, or all it had. */
 const PROGRESS_BYTES = 1_024;
 
-/** RFC 9113 §6.3.1: dynamic table size update to 0 (RFC 7541 §6.3): we keep no table on the fast path. */
-const SIZE_UPDATE_TO_ZERO = 0x20;
+/** Most that we use of the peer's decoder table, and what it has before any SETTINGS (RFC 9113 §6.5.2). */
+const MAX_TABLE_BYTES = 4_096;
 
 export class Sender implements Producer {
   readonly socket: Socket;
@@ -56,7 +57,8 @@ export class Sender implements Producer {
   private firstReady: Stream | undefined = undefined;
   private lastReady: Stream | undefined = undefined;
   private tinyFrames = 0;
-  private peerTableBytes = 4_096;
+  /** Only for metadata of handlers: all other blocks are made without a table. */
+  private encoder: HpackEncoder | undefined = undefined;
 
   constructor(connection: Connection, socket: Socket, outbox: Outbox) {
     this.connection = connection;
@@ -186,8 +188,10 @@ export class Sender implements Producer {
 
   /** SETTINGS_HEADER_TABLE_SIZE. */
   onTableSize(bytes: number): void {
-    if (bytes < this.peerTableBytes) this.sizeUpdateDue = true;
-    this.peerTableBytes = bytes;
+    if (bytes >= MAX_TABLE_BYTES && this.encoder === undefined) return;
+    this.encoder ??= new HpackEncoder({ maxTableBytes: MAX_TABLE_BYTES });
+    this.encoder.resize(Math.min(bytes, MAX_TABLE_BYTES));
+    this.sizeUpdateDue = this.encoder.sizeUpdateDue;
   }
 
   /** Drops everything that waits. */
@@ -197,6 +201,7 @@ export class Sender implements Producer {
     this.controlItems = 0;
     this.firstReady = undefined;
     this.lastReady = undefined;
+    this.encoder = undefined;
     this.target = EMPTY;
     this.outbox.abandon(this);
   }
@@ -312,28 +317,32 @@ export class Sender implements Producer {
   }
 
   /** HEADERS and, past the peer's frame size, CONTINUATION (RFC 9113 §6.10). */
-  private writeHeaderBlock(streamId: number, block: Buffer, endStream: boolean): void {
+  private writeHeaderBlock(streamId: number, content: HeaderBlock, endStream: boolean): void {
     const outbox = this.outbox;
-    const update = this.sizeUpdateDue ? 1 : 0;
-    const total = block.length + update;
+    const block = this.encodeBlock(content);
     let sent = 0;
     do {
-      const length = Math.min(total - sent, this.maxFrameBytes, DEFAULT_MAX_FRAME_BYTES);
+      const length = Math.min(block.length - sent, this.maxFrameBytes, DEFAULT_MAX_FRAME_BYTES);
       outbox.reserve(FRAME_HEADER_BYTES + length);
-      const last = sent + length === total;
+      const last = sent + length === block.length;
       const flags = (last ? Flag.END_HEADERS : 0) | (sent === 0 && endStream ? Flag.END_STREAM : 0);
       const type = sent === 0 ? FrameType.HEADERS : FrameType.CONTINUATION;
-      let at = writeFrameHeader(outbox.slab, outbox.position, length, type, flags, streamId);
-      let from = sent - update;
-      if (from < 0) {
-        outbox.slab[at++] = SIZE_UPDATE_TO_ZERO;
-        from = 0;
-      }
-      block.copy(outbox.slab, at, from, sent + length - update);
-      outbox.position += FRAME_HEADER_BYTES + length;
+      const at = writeFrameHeader(outbox.slab, outbox.position, length, type, flags, streamId);
+      block.copy(outbox.slab, at, sent, sent + length);
+      outbox.position = at + length;
       sent += length;
-    } while (sent < total);
+    } while (sent < block.length);
+  }
+
+  private encodeBlock(content: HeaderBlock): Buffer {
+    if (!Buffer.isBuffer(content)) {
+      this.encoder ??= new HpackEncoder({ maxTableBytes: MAX_TABLE_BYTES });
+      this.sizeUpdateDue = false;
+      return this.encoder.encode(content);
+    }
+    if (!this.sizeUpdateDue || this.encoder === undefined) return content;
     this.sizeUpdateDue = false;
+    return Buffer.concat([this.encoder.encode([]), content]);
   }
 }
 

@@ -1,5 +1,12 @@
 import type { Connection } from './connection.ts';
+import type { HeaderPair } from './hpack-encoder.ts';
 import type { RequestHead } from './request-head.ts';
+
+/**
+ * A header block to be sent: encoded already, without any table, or as fields. Those are encoded when they go
+ * out, because the blocks of a connection must be encoded in the order in which they are sent (RFC 7541 §2.2).
+ */
+export type HeaderBlock = Buffer | readonly HeaderPair[];
 
 /** Bytes waiting to be sent on one stream. */
 export class Chunk {
@@ -46,14 +53,14 @@ export abstract class Stream {
   responded = false;
 
   // What is to be sent, in this order.
-  headBlock: Buffer | undefined = undefined;
+  headBlock: HeaderBlock | undefined = undefined;
   firstChunk: Chunk | undefined = undefined;
   lastChunk: Chunk | undefined = undefined;
   /** Bytes of `firstChunk` already sent. */
   sentOfFirst = 0;
   queuedBytes = 0;
   queuedMessages = 0;
-  trailerBlock: Buffer | undefined = undefined;
+  trailerBlock: HeaderBlock | undefined = undefined;
   /** After the queue comes END_STREAM, with the trailer block if there is one. */
   ending = false;
 
