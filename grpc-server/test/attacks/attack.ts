@@ -25,19 +25,29 @@ export function attack(
 ): void {
   test(title, async () => {
     const server = await RemoteServer.start(options);
-    const bystander = await Bystander.start(server);
-    await warmUp(bystander);
-    const before = await server.look();
-    await steps({ server, before });
-    await bystander.stop();
-    const after = await server.until(
-      ({ stats }) => stats.connections === 0 && stats.streams === 0 && stats.queuedBytes === 0,
-      'the end of every connection, stream and queue',
-    );
-    const growth = after.usedBytes - before.usedBytes;
-    assert.ok(growth < growthBytes, `memory grew by ${growth} bytes`);
-    await server.stop();
+    try {
+      const bystander = await Bystander.start(server);
+      await warmUp(bystander);
+      const before = await server.look();
+      await steps({ server, before });
+      await bystander.stop();
+      await assertNothingLeft(server, before, growthBytes);
+      await server.stop();
+    } finally {
+      server.kill();
+    }
   });
+}
+
+async function assertNothingLeft(server: RemoteServer, before: Look, growthBytes: number): Promise<void> {
+  const after = await server.until(
+    ({ stats }) => stats.connections === 0 && stats.streams === 0 && stats.queuedBytes === 0,
+    'the end of every connection, stream and queue',
+  );
+  assert.equal(after.stats.bufferedRequestBytes, 0, 'request bytes that nobody holds are accounted for');
+  assert.equal(after.stats.controlQueueItems, 0);
+  const growth = after.usedBytes - before.usedBytes;
+  assert.ok(growth < growthBytes, `memory grew by ${growth} bytes`);
 }
 
 async function warmUp(bystander: Bystander): Promise<void> {

@@ -15,7 +15,7 @@ import {
 } from '../support/frames.ts';
 import { encode, type Field, huffmanEncode, integer, literalIndexed, string } from '../support/hpack.ts';
 import { deadline, eventually, RawClient } from '../support/raw-client.ts';
-import { call, callHeaders, get, grpcFields, plainFields, request } from '../support/requests.ts';
+import { call, callHeaders, get, grpcFields, plainFields, post, request } from '../support/requests.ts';
 import { readAnswer, UNARY, value } from '../support/test-server.ts';
 import { attack, MIB } from './attack.ts';
 
@@ -286,6 +286,45 @@ attack(
   },
   { limits: { maxBufferedRequestBytes: 1 << 20 } },
 );
+
+attack('A20 a plain body sent byte by byte', async ({ server, before }) => {
+  const client = await server.connect();
+  client.send(post(1));
+  const portion = Buffer.concat(Array.from({ length: 500 }, () => data(1, 'x')));
+  let most = 0;
+  for (let sent = 0; sent < 300_000 && !client.ended; sent += 500) {
+    await eventually(() => client.connectionCredit > 500 && granted() - sent > 500, 'credit');
+    client.send(portion);
+    if (sent % 100_000 === 0) most = Math.max(most, (await server.look()).usedBytes);
+  }
+  await client.flushed();
+  most = Math.max(most, (await server.look()).usedBytes);
+  assert.ok(most - before.usedBytes < 8 * MIB, `${most - before.usedBytes} bytes for a body of 300,000`);
+  client.destroy();
+  function granted(): number {
+    return 65_535 + (client.grantedOn.get(1) ?? 0);
+  }
+});
+
+attack('A20 empty messages for streams that are not read', async ({ server, before }) => {
+  const client = await server.connect();
+  const portion = Buffer.alloc(16_380); // 3,276 messages of no bytes
+  for (let id = 1; id < 401 && !client.ended; id += 2) {
+    client.send(callHeaders(id, '/test.Unread/Bidi'));
+    for (let i = 0; i < 4; i++) {
+      await eventually(() => client.connectionCredit > portion.length || client.ended, 'credit');
+      client.send(data(id, portion));
+    }
+  }
+  await client.flushed();
+  const { usedBytes } = await server.look();
+  // 200 streams may hold a window of 64 KiB each: 13 MB, and not ten times that.
+  assert.ok(
+    usedBytes - before.usedBytes < 48 * MIB,
+    `${usedBytes - before.usedBytes} bytes for 13 MB received`,
+  );
+  client.destroy();
+});
 
 attack('A21 a gzip bomb of 200 MB', async ({ server, before }) => {
   const bomb = gzipSync(Buffer.alloc(200 * MIB), { level: 9 });

@@ -73,3 +73,19 @@ test('A24 garbage instead of a handshake', async () => {
   });
   await deadline(Promise.all(closed), 'the end of every connection', 10_000);
 });
+
+test('A14 every TLS connection counts once against maxConnections', async () => {
+  const small = await startServer({ tls: makeCertificate(), limits: { maxConnections: 4 } });
+  try {
+    const clients: RawClient[] = [];
+    for (let i = 0; i < 4; i++) clients.push(await RawClient.connect(small.port, { tls: {} }));
+    assert.equal(small.server.stats().connections, 4);
+    await assert.rejects(RawClient.connect(small.port, { tls: {} }));
+    for (const client of clients) {
+      await client.expectAlive();
+      await client.close();
+    }
+  } finally {
+    await small.close();
+  }
+});

@@ -96,6 +96,20 @@ test('K1 drain of a server without connections resolves', async () => {
   });
 });
 
+test('drain() and close() at the same time both resolve with the last connection', async () => {
+  await useServer({}, async (server) => {
+    const client = await server.connect();
+    client.send(call(1, HANG, 'x'));
+    await client.expectData(1);
+    const drained = server.server.drain(60_000);
+    const again = server.server.drain(60_000);
+    const closed = server.server.close();
+    await deadline(Promise.all([drained, again, closed]), 'all three');
+    assert.equal(server.server.stats().connections, 0);
+    await client.close();
+  });
+});
+
 test('close() ends everything at once', async () => {
   await useServer({}, async (server) => {
     const client = await server.connect();

@@ -106,7 +106,7 @@ for (const secure of [false, true]) {
       });
       try {
         await deadline(new Promise((resolve) => session.once('remoteSettings', resolve)), 'SETTINGS');
-        assert.equal(session.remoteSettings.enablePush, false);
+        assert.equal(session.remoteSettings.maxConcurrentStreams, server.server.limits.maxConcurrentStreams);
         const answer = await deadline(
           new Promise<Buffer>((resolve, reject) =>
             session.ping(Buffer.from('12345678'), (error, _ms, payload) =>

@@ -133,12 +133,8 @@ export class RawClient {
 
   /** Resolves when the kernel has taken what was sent, or when the connection has died. */
   async flushed(): Promise<void> {
-    if (this.socket.writableLength === 0 || this.socket.destroyed) return;
-    await new Promise<void>((resolve) => {
-      this.socket.once('drain', resolve);
-      this.socket.once('close', () => resolve());
-      this.socket.once('error', () => resolve());
-    });
+    if (this.socket.destroyed) return;
+    await new Promise<void>((resolve) => this.socket.write(Buffer.alloc(0), () => resolve()));
   }
 
   pause(): void {

@@ -59,6 +59,11 @@ export class RemoteServer {
     }
   }
 
+  /** Ends the process, whatever state it is in. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
   /** Ends the process. Asserts that it lived until now and reported no error. */
   async stop(): Promise<void> {
     const { errors } = await this.look();
