@@ -18,7 +18,6 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   cli: ['core', 'observe'],
 };
 
-/** Files of rooms that may see `config.ts`: it holds only names, bounds and defaults. */
 const forbiddenInCore =
   /\b(Date\.now|performance\.|setTimeout|setInterval|setImmediate|queueMicrotask|process\.|console\.|await |async |Math\.random|require\()/;
 
@@ -37,8 +36,8 @@ function readModules(folder: string): Module[] {
     .map((entry) => join(entry.parentPath, entry.name))
     .map((file) => {
       const text = readFileSync(file, 'utf8');
-      const imports = [...text.matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map(
-        ([, name]) => name as string,
+      const imports = [...text.matchAll(importPattern)].map(
+        ([, name, dynamic]) => (name ?? dynamic) as string,
       );
       return { file, text, imports };
     });
@@ -73,9 +72,7 @@ describe('architecture', () => {
     const graph = new Map(
       modules.map(({ file, imports }) => {
         // Types are erased: they make no cycle at run time, and a cycle of them is a reader's, so they count too.
-        const targets = [...text.matchAll(/from '(\.[^']+)'/g)].map(([, name]) =>
-          resolve(file, name as string),
-        );
+        const targets = imports.filter((name) => name.startsWith('.')).map((name) => resolve(file, name));
         return [file, targets];
       }),
     );

@@ -133,7 +133,7 @@ describe('command line', () => {
   it('says when a port is taken', async () => {
     const run = pilotlight(['serve'], { GRPC_PORT: address.split(':')[1] as string, HTTP_PORT: '0' });
     assert.equal(await run.exit, 1);
-    assert.match(run.err(), /pilotlight: port \d+ is taken; choose another with GRPC_PORT or HTTP_PORT\n$/);
+    assert.match(run.err(), /^pilotlight: port \d+ is taken; choose another with GRPC_PORT or HTTP_PORT$/m);
   });
 
   it('stops gracefully on SIGTERM', async () => {
