@@ -22,7 +22,7 @@ const forbiddenInCore =
   /\b(Date\.now|performance\.|setTimeout|setInterval|setImmediate|queueMicrotask|process\.|console\.|await |async |Math\.random|require\()/;
 
 /** `import ... from 'x'`, `export ... from 'x'`, `import 'x'`, `import('x')`. */
-const importPattern = /^(?:import\b|export\b|\}).*?(?:from\s+)?'([^']+)';?$|\bimport\('([^']+)'\)/gm;
+const importPattern = /^(?:(?:import|export|\}).*\bfrom|import) '([^']+)';$|\bimport\('([^']+)'\)/gm;
 
 interface Module {
   readonly file: string;
