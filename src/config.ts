@@ -14,6 +14,8 @@ export interface Config {
   readonly maxBulkUsers: number;
   readonly redisTimeoutMs: number;
   readonly lastSeenTtlMs: number;
+  /** Origins of other hosts whose pages may use this server. */
+  readonly allowedOrigins: readonly string[];
   readonly logLevel: LogLevel;
 }
 
@@ -58,6 +60,12 @@ export const configOptions: Options = {
   maxBulkUsers: option('MAX_BULK_USERS', '5000', '1 to 100000', integer(1, 100_000)),
   redisTimeoutMs: option('REDIS_TIMEOUT', '1s', '10ms to 1m', duration(10, minute)),
   lastSeenTtlMs: option('LAST_SEEN_TTL', '30d', '1s to 3650d', duration(second, 3650 * day)),
+  allowedOrigins: option(
+    'ALLOWED_ORIGINS',
+    '',
+    'origins separated by commas, such as https://app.example.com; empty: only pages of the server itself',
+    origins,
+  ),
   logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), logLevel),
 };
 
@@ -147,6 +155,17 @@ function redisUrl(text: string): string | undefined {
 function host(text: string): string {
   if (!/^[A-Za-z0-9.:_-]+$/.test(text)) throw new Error('must be an address or a host name');
   return text;
+}
+
+function origins(text: string): readonly string[] {
+  if (text === '') return [];
+  return text.split(',').map((part) => {
+    const origin = part.trim();
+    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
+      throw new Error('must name origins such as https://app.example.com, without a path');
+    }
+    return origin;
+  });
 }
 
 function logLevel(text: string): LogLevel {

@@ -39,6 +39,7 @@ export class MemoryStore implements PresenceStore {
   readonly #options: MemoryStoreOptions;
   readonly #entries = new Map<string, Entry>();
   readonly #versions: number[];
+  #online = 0;
   readonly #followed = new Set<number>();
   readonly #leases: DeadlineWheel;
   readonly #memories: DeadlineWheel;
@@ -122,6 +123,18 @@ export class MemoryStore implements PresenceStore {
     });
   }
 
+  async countOnline(): Promise<number> {
+    return this.#online;
+  }
+
+  async exchangeReports(report: string): Promise<readonly string[]> {
+    return [report];
+  }
+
+  async memory(): Promise<{ usedBytes: number; maxBytes: number | null }> {
+    return { usedBytes: process.memoryUsage().heapUsed, maxBytes: null };
+  }
+
   /** Sizes of everything that could leak, for tests and metrics. */
   stats(): { users: number; leaseVisits: number; followedPartitions: number } {
     return {
@@ -159,6 +172,7 @@ export class MemoryStore implements PresenceStore {
     const partition = partitionOf(userId, this.#options.partitions);
     const version = nextVersion(this.#versions[partition] as number, nowMs);
     const outcome = apply(entry.record, event, nowMs, this.#options, version);
+    if (outcome.record.status !== entry.record.status) this.#online += outcome.record.status === 'ONLINE' ? 1 : -1;
     entry.record = outcome.record;
     this.#plan(userId, entry);
     if (outcome.changed) {

@@ -1,0 +1,21 @@
+import type { Histogram } from './measure.ts';
+
+/** What the Redis engine measures of itself, since its start or now. */
+export interface RedisStats {
+  /** From sending a command to its reply, seconds. */
+  readonly commandSeconds: Histogram;
+  /** Commands that failed or got no reply in time. */
+  readonly errors: number;
+  /** Commands that await their reply now. */
+  readonly inFlight: number;
+  /** One round of judging what is due, seconds. */
+  readonly sweepSeconds: Histogram;
+  /** Partitions that this node sweeps now. */
+  readonly ownedPartitions: number;
+  /** Gaps in the feed that were closed from the log. */
+  readonly gapsClosed: number;
+  /** Gaps that could not be, so that watched users were read afresh. */
+  readonly lostPartitions: number;
+  /** Followed partitions whose feed is not caught up now. */
+  readonly laggingPartitions: number;
+}
