@@ -25,7 +25,7 @@ const SIZE_UPDATE = 0x20;
 export interface HpackEncoderOptions {
   /** The peer's SETTINGS_HEADER_TABLE_SIZE. Default 4096, the protocol's initial value. */
   readonly maxTableBytes?: number;
-  /** Use Huffman coding where it is shorter. Default true. */
+  /** Use Huffman coding where it is not longer. Default true. */
   readonly huffman?: boolean;
   /** Names that no table may keep. Default: credentials and cookies. */
   readonly neverIndexed?: ReadonlySet<string>;
@@ -141,7 +141,7 @@ export function headerListBytes(fields: readonly HeaderPair[]): number {
 
 function blockBound(fields: readonly HeaderPair[]): number {
   let bytes = 0;
-  // Huffman is used only where it is shorter; a length takes at most 6 octets, and there are three integers.
+  // Huffman is used only where it is not longer; a length takes at most 6 octets, and there are three integers.
   for (const [name, value] of fields) bytes += name.length + value.length + 18;
   return bytes;
 }
@@ -181,7 +181,7 @@ class BlockWriter {
   /** RFC 7541 §5.2. */
   private string(text: string): void {
     const packed = this.huffman ? huffmanLength(text) : text.length;
-    if (packed < text.length) {
+    if (packed <= text.length && text !== '') {
       this.integer(0x80, 7, packed);
       this.position = huffmanEncode(text, this.bytes, this.position);
     } else {

@@ -79,6 +79,9 @@ export interface ServerStats {
   readonly writes: number;
 }
 
+/** A destroyed socket closes within a turn of the event loop; nothing may wait for one without end. */
+const CLOSE_TIMEOUT_MS = 5_000;
+
 export class GrpcServer implements ConnectionHost {
   readonly limits: Limits;
   readonly keepalive: KeepaliveOptions;
@@ -101,7 +104,8 @@ export class GrpcServer implements ConnectionHost {
   private readonly handshakes = new Set<Socket>();
   private listener: Server | undefined;
   private draining = false;
-  private onEmpty: (() => void) | undefined;
+  /** Called once, when the last connection is gone. */
+  private emptyListeners: (() => void)[] = [];
   private acceptedConnections = 0;
   private refusedConnections = 0;
   private refusedStreams = 0;
@@ -191,16 +195,7 @@ export class GrpcServer implements ConnectionHost {
     this.draining = true;
     this.stopListening();
     for (const connection of [...this.connections]) connection.drain('server is shutting down');
-    if (this.connections.size > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeoutMs);
-        this.onEmpty = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      this.onEmpty = undefined;
-    }
+    await this.untilEmpty(timeoutMs);
     await this.close();
   }
 
@@ -210,12 +205,19 @@ export class GrpcServer implements ConnectionHost {
     this.stopListening();
     for (const socket of this.handshakes) socket.destroy();
     for (const connection of [...this.connections]) connection.destroy();
-    if (this.connections.size > 0) {
-      await new Promise<void>((resolve) => {
-        this.onEmpty = resolve;
-      });
-    }
+    await this.untilEmpty(CLOSE_TIMEOUT_MS);
     this.wheel.stop();
+  }
+
+  private untilEmpty(timeoutMs: number): Promise<void> {
+    if (this.connections.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      this.emptyListeners.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
   stats(): ServerStats {
@@ -316,7 +318,8 @@ export class GrpcServer implements ConnectionHost {
 
   onConnectionClosed(connection: Connection): void {
     this.connections.delete(connection);
-    if (this.connections.size === 0) this.onEmpty?.();
+    if (this.connections.size > 0) return;
+    for (const listener of this.emptyListeners.splice(0)) listener();
   }
 
   onError(error: unknown, context: string): void {
