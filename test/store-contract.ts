@@ -15,7 +15,7 @@ import { waitFor } from './support/wait.ts';
 
 export const contractPartitions = 8;
 /** Long against a slow machine's hiccups, short against the suite's time. */
-export const contractPolicy = { ttlMs: 1000, disconnectGraceMs: 300 } as const;
+export const contractPolicy = { ttlMs: 1000, disconnectGraceMs: 300, maxConnectionsPerUser: 3 } as const;
 
 /** An engine under test. */
 export interface StoreHarness {
@@ -76,6 +76,7 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
         changedAtMs: 0,
         lastSeenMs: 0,
         version: 0,
+        customStatus: null,
       });
     });
 
@@ -321,11 +322,14 @@ class ModelRun {
       const accepted = await this.#store.heartbeat(user);
       assert.equal(accepted, this.#apply({ kind: 'heartbeat' }), this.story);
     } else if (step === 'connection-opened') {
-      await this.#store.openConnection(user, `${user}/${this.#connections++}`);
-      this.#apply({ kind: 'connection-opened' });
+      const connectionId = `${user}/${this.#connections++}`;
+      await this.#store.openConnection(user, connectionId);
+      const connection = { connectionId, kind: 'stream', device: '', activity: null } as const;
+      this.#apply({ kind: 'connection-opened', connection, replaces: null, isResumed: false });
     } else if (step === 'connection-closed' && this.#connections > 0) {
-      await this.#store.closeConnection(user, `${user}/${--this.#connections}`);
-      this.#apply({ kind: 'connection-closed', connectionsLeft: this.#connections });
+      const connectionId = `${user}/${--this.#connections}`;
+      await this.#store.closeConnection(user, connectionId);
+      this.#apply({ kind: 'connection-closed', connectionId });
     }
     await this.check();
   }

@@ -1,4 +1,6 @@
-import type { Activity, UserState } from './presence.ts';
+import type { Connection } from './connections.ts';
+import type { CustomStatusRequest } from './custom-status.ts';
+import type { Activity, NewConnection, UserState } from './presence.ts';
 
 /**
  * The contract that every engine keeps. One suite (test/store-contract.ts) checks all of it on each of them.
@@ -42,6 +44,65 @@ export interface PresenceStore {
   /** From its resolution on, every later transition of the partition reaches the listener. */
   follow(partition: number): Promise<void>;
   unfollow(partition: number): void;
+  /** Whether what the listener was told of a followed partition is the truth, but for the last few seconds at most. */
+  isCurrent(partition: number): boolean;
+}
+
+/** What is new in an engine with connections that vouch. */
+export interface ConnectionStore extends PresenceStore {
+  /**
+   * Counts a connection of a user, and ends a running disconnect grace. A session lights or renews the lease, unless it
+   * resumes and the user was set OFFLINE meanwhile; sessions that are too many for the user lose their place, the oldest
+   * first. Idempotent.
+   */
+  connect(opening: ConnectionOpening): Promise<ConnectionOpened>;
+  /** Takes it back; the last one of an ONLINE user starts the disconnect grace. Idempotent. */
+  disconnect(userId: string, connectionId: string): Promise<void>;
+  /**
+   * Renews connections, and the leases of sessions' users; to be called for every open one at least twice per TTL.
+   * A session lights a user who is OFFLINE without having been set so: leases heal by themselves.
+   *
+   * @returns ids of sessions that lost their place to newer ones
+   */
+  renewConnections(connections: readonly ConnectionRenewal[]): Promise<readonly string[]>;
+  /** Says what activity a connection has, and answers the user's state. A connection that is not known is ignored. */
+  setConnectionActivity(userId: string, connectionId: string, activity: Activity): Promise<UserState>;
+  /** A user's connections that somebody still renews, oldest first. */
+  readConnections(userId: string): Promise<ConnectionSeen[]>;
+  /** Sets the custom status; empty text and emoji clear it. */
+  setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState>;
+  /** Who is told, soon, of this node's sessions that lost their place; set once, before `start`. Must not throw. */
+  onEvicted(listener: (connectionId: string) => void): void;
+}
+
+export interface ConnectionOpening {
+  readonly userId: string;
+  readonly connection: NewConnection;
+  /** Id of the connection whose place it takes; null = none. */
+  readonly replaces: string | null;
+  /** Whether the client comes back rather than starts anew. */
+  readonly isResumed: boolean;
+}
+
+export interface ConnectionOpened {
+  readonly state: UserState;
+  /** The engine's clock. */
+  readonly nowMs: number;
+  /** When the connection opened; earlier than now if it took another's place. */
+  readonly sinceMs: number;
+  /** Whether the connection to be replaced still counted. */
+  readonly replaced: boolean;
+}
+
+/** All of a connection that its node knows, so that an engine that lost its data can have it back. */
+export interface ConnectionRenewal {
+  readonly userId: string;
+  readonly connection: NewConnection & { readonly sinceMs: number };
+}
+
+export interface ConnectionSeen extends Omit<Connection, 'deadlineMs'> {
+  /** Last renewal. */
+  readonly lastSeenMs: number;
 }
 
 export interface FeedListener {

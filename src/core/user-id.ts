@@ -19,12 +19,17 @@ export function checkUserId(value: string, field: string): void {
   if (value.length > maxUserIdBytes || utf8Length(value) > maxUserIdBytes) {
     throw PresenceError.invalidArgument(field, `must have at most ${maxUserIdBytes} bytes`);
   }
-  if (!printableAscii.test(value) && forbidden.test(value)) {
+  if (hasForbiddenCharacter(value)) {
     throw PresenceError.invalidArgument(field, 'must not contain control characters');
   }
 }
 
-function utf8Length(value: string): number {
+/** Whether there are control characters or unpaired surrogates. */
+export function hasForbiddenCharacter(value: string): boolean {
+  return !printableAscii.test(value) && forbidden.test(value);
+}
+
+export function utf8Length(value: string): number {
   let bytes = value.length;
   for (let i = 0; i < value.length; i++) {
     const unit = value.charCodeAt(i);

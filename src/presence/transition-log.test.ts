@@ -9,7 +9,7 @@ import { WatchHub } from './watch-hub.ts';
 
 async function setUp() {
   const clock = new FakeClock();
-  const policy = { ttlMs: 30_000, disconnectGraceMs: 0 };
+  const policy = { ttlMs: 30_000, disconnectGraceMs: 0, maxConnectionsPerUser: 20 };
   const store = new MemoryStore({
     ...policy,
     partitions: 4,

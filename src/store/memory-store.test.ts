@@ -77,6 +77,7 @@ describe('memory store', () => {
     const store = new MemoryStore({
       ttlMs: 20,
       disconnectGraceMs: 0,
+      maxConnectionsPerUser: 20,
       partitions: 1,
       lastSeenTtlMs: 60_000,
       clock: { nowMs: Date.now },

@@ -1,3 +1,5 @@
+import { liveConnections } from '../core/connections.ts';
+import type { CustomStatusRequest } from '../core/custom-status.ts';
 import { DeadlineWheel } from '../core/deadline-wheel.ts';
 import { partitionOf } from '../core/partition.ts';
 import {
@@ -13,7 +15,15 @@ import {
   type UserState,
   unknownRecord,
 } from '../core/presence.ts';
-import type { Clock, FeedListener, PresenceStore } from '../core/store.ts';
+import type {
+  Clock,
+  ConnectionOpened,
+  ConnectionOpening,
+  ConnectionRenewal,
+  ConnectionSeen,
+  ConnectionStore,
+  FeedListener,
+} from '../core/store.ts';
 
 export interface MemoryStoreOptions extends LeasePolicy {
   readonly partitions: number;
@@ -26,7 +36,6 @@ export interface MemoryStoreOptions extends LeasePolicy {
 
 interface Entry {
   record: PresenceRecord;
-  connections: Set<string> | undefined;
   /** When the lease wheel next visits this user; Infinity = it does not. */
   leaseVisitMs: number;
   /** Whether the memory wheel holds this user. */
@@ -34,7 +43,7 @@ interface Entry {
 }
 
 /** The embedded engine: the whole contract in one process, nothing kept when it ends. */
-export class MemoryStore implements PresenceStore {
+export class MemoryStore implements ConnectionStore {
   readonly available = true;
   readonly #options: MemoryStoreOptions;
   readonly #entries = new Map<string, Entry>();
@@ -44,6 +53,7 @@ export class MemoryStore implements PresenceStore {
   readonly #leases: DeadlineWheel;
   readonly #memories: DeadlineWheel;
   #listener: FeedListener | undefined;
+  #onEvicted: (connectionId: string) => void = () => {};
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: MemoryStoreOptions) {
@@ -79,17 +89,64 @@ export class MemoryStore implements PresenceStore {
     return userIds.map((userId) => this.#stateOf(userId, this.#entries.get(userId)?.record ?? unknownRecord));
   }
 
-  async openConnection(userId: string, connectionId: string): Promise<void> {
-    const entry = this.#entry(userId);
-    entry.connections ??= new Set();
-    entry.connections.add(connectionId);
-    this.#apply(userId, { kind: 'connection-opened' });
+  async connect({ userId, connection, replaces, isResumed }: ConnectionOpening): Promise<ConnectionOpened> {
+    const before = this.#entry(userId).record.connections;
+    const nowMs = this.#options.clock.nowMs();
+    const { record, evicted } = this.#apply(userId, {
+      kind: 'connection-opened',
+      connection,
+      replaces,
+      isResumed,
+    });
+    for (const connectionId of evicted) this.#onEvicted(connectionId);
+    const opened = record.connections.find((it) => it.connectionId === connection.connectionId);
+    return {
+      state: this.#stateOf(userId, record),
+      nowMs,
+      sinceMs: opened?.sinceMs ?? nowMs,
+      replaced: before.some((it) => it.connectionId === replaces),
+    };
   }
 
-  async closeConnection(userId: string, connectionId: string): Promise<void> {
-    const connections = this.#entries.get(userId)?.connections;
-    if (!connections?.delete(connectionId)) return;
-    this.#apply(userId, { kind: 'connection-closed', connectionsLeft: connections.size });
+  async openConnection(userId: string, connectionId: string): Promise<void> {
+    const connection = { connectionId, kind: 'stream', device: '', activity: null } as const;
+    await this.connect({ userId, connection, replaces: null, isResumed: false });
+  }
+
+  closeConnection(userId: string, connectionId: string): Promise<void> {
+    return this.disconnect(userId, connectionId);
+  }
+
+  async disconnect(userId: string, connectionId: string): Promise<void> {
+    this.#apply(userId, { kind: 'connection-closed', connectionId });
+  }
+
+  async renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
+    return renewals
+      .filter(
+        ({ userId, connection }) => !this.#apply(userId, { kind: 'connection-renewed', connection }).accepted,
+      )
+      .map(({ connection }) => connection.connectionId);
+  }
+
+  async setConnectionActivity(userId: string, connectionId: string, activity: Activity): Promise<UserState> {
+    return this.#stateAfter(userId, { kind: 'connection-activity', connectionId, activity });
+  }
+
+  async readConnections(userId: string): Promise<ConnectionSeen[]> {
+    const connections = this.#entries.get(userId)?.record.connections ?? [];
+    return liveConnections(connections, this.#options.clock.nowMs()).map(({ deadlineMs, ...connection }) => ({
+      ...connection,
+      lastSeenMs: deadlineMs - this.#options.ttlMs,
+    }));
+  }
+
+  async setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState> {
+    return this.#stateAfter(userId, { kind: 'custom-status', request });
+  }
+
+  onEvicted(listener: (connectionId: string) => void): void {
+    this.#onEvicted = listener;
   }
 
   onFeed(listener: FeedListener): void {
@@ -102,6 +159,10 @@ export class MemoryStore implements PresenceStore {
 
   unfollow(partition: number): void {
     this.#followed.delete(partition);
+  }
+
+  isCurrent(partition: number): boolean {
+    return this.#followed.has(partition);
   }
 
   /** Judges every lease that is due by the clock, and forgets users not seen for `lastSeenTtlMs`. */
@@ -157,7 +218,6 @@ export class MemoryStore implements PresenceStore {
     if (!entry) {
       entry = {
         record: unknownRecord,
-        connections: undefined,
         leaseVisitMs: Number.POSITIVE_INFINITY,
         remembered: false,
       };
@@ -193,11 +253,14 @@ export class MemoryStore implements PresenceStore {
   }
 
   #isForgettable(entry: Entry, nowMs: number): boolean {
-    const { record, connections } = entry;
-    return record.status === 'OFFLINE' && (connections?.size ?? 0) === 0 && nowMs >= this.#forgetAtMs(record);
+    const { record } = entry;
+    return (
+      record.status === 'OFFLINE' && record.connections.length === 0 && nowMs >= this.#forgetAtMs(record)
+    );
   }
 
   #forgetAtMs(record: PresenceRecord): number {
-    return Math.max(record.lastSeenMs, record.signedOutMs) + this.#options.lastSeenTtlMs;
+    const lastMs = Math.max(record.lastSeenMs, record.signedOutMs, record.changedAtMs);
+    return lastMs + this.#options.lastSeenTtlMs;
   }
 }
