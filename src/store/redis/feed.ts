@@ -1,24 +1,45 @@
 import { PresenceError } from '../../core/errors.ts';
+import type { RedisTarget } from '../../core/redis-target.ts';
 import type { FeedListener } from '../../core/store.ts';
 import type { Log } from '../../observe/log.ts';
-import { keys } from './keys.ts';
-import { type Client, newClient, type RedisConnection } from './redis-connection.ts';
+import { FeedLink } from './feed-link.ts';
+import type { Keys } from './keys.ts';
+import type { RedisEngine } from './redis-engine.ts';
 import { decodeLogEntry, decodeMessage, type LogEntry } from './state-line.ts';
 
 export interface FeedOptions {
-  readonly url: string;
+  readonly target: RedisTarget;
+  readonly keys: Keys;
+  /** For the log and for sequence numbers; messages come on connections of the feed's own. */
+  readonly engine: RedisEngine;
+  /** How long a subscription may take, ms. */
+  readonly timeoutMs: number;
   readonly log: Log;
-  /** For the log and for sequence numbers; messages come on a connection of the feed's own. */
-  readonly commands: RedisConnection;
+}
+
+export interface FeedStats {
+  readonly followedPartitions: number;
+  /** Followed partitions whose messages do not come just now. */
+  readonly silentPartitions: number;
+  readonly gapsClosed: number;
+  /** Gaps that the log did not cover, because it was trimmed or Redis lost data. */
+  readonly losses: number;
 }
 
 /** How often followed partitions are compared with Redis, in case messages were lost without a sign. */
 const verifyIntervalMs = 1000;
+/** A partition not found in order for longer may be behind without our knowing. */
+const currentMs = 3 * verifyIntervalMs;
 /** Entries read in one piece to close a gap; a gap larger than `maxGapPieces` of them is read afresh instead. */
 const gapPieceEntries = 500;
 const maxGapPieces = 20;
+/** Messages held while a gap is read; more are dropped and read from the log in their turn. */
+const maxHeld = 10_000;
 
 interface Followed {
+  readonly channel: string;
+  /** Where it is subscribed to. */
+  link: FeedLink | undefined;
   /** Version up to which the listener was told; undefined until it is known where the partition stands. */
   told: number | undefined;
   /** Messages that came while the position or a gap was being read. */
@@ -26,6 +47,8 @@ interface Followed {
   reading: boolean;
   /** `told` at the last verification, if Redis was ahead of it then. */
   behindAt: number | undefined;
+  /** When it was last found to have told everything, by `performance.now()`. */
+  verifiedMs: number;
 }
 
 /**
@@ -34,23 +57,27 @@ interface Followed {
  */
 export class Feed {
   readonly #options: FeedOptions;
-  readonly #client: Client;
   readonly #partitions = new Map<number, Followed>();
+  readonly #links = new Map<string, FeedLink>();
   #listener: FeedListener = { transitions: () => {}, lost: () => {} };
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #gapsClosed = 0;
+  #losses = 0;
 
   constructor(options: FeedOptions) {
     this.#options = options;
-    // Silence is this connection's normal state: pings show whether it lives.
-    this.#client = newClient(options.url, { pingIntervalMs: 1000, socketTimeoutMs: 4000 });
-    this.#client.on('error', (error: Error) => options.log.debug({ err: error }, 'feed connection failed'));
-    this.#client.on('ready', () => this.#verifyAll('reconnected'));
   }
 
-  get gapsClosed(): number {
-    return this.#gapsClosed;
+  stats(): FeedStats {
+    let silentPartitions = 0;
+    for (const { link, channel } of this.#partitions.values()) if (!link?.isLive(channel)) silentPartitions++;
+    return {
+      followedPartitions: this.#partitions.size,
+      silentPartitions,
+      gapsClosed: this.#gapsClosed,
+      losses: this.#losses,
+    };
   }
 
   onFeed(listener: FeedListener): void {
@@ -58,49 +85,116 @@ export class Feed {
   }
 
   start(): void {
-    this.#client.connect().then(
-      () => {},
-      // It retries for ever; a rejection means that stop() came first.
-      () => {},
-    );
-    this.#timer = setInterval(() => this.#verifyAll('periodic'), verifyIntervalMs);
+    this.#timer = setInterval(() => this.#verify(this.#partitions.keys(), 'periodic'), verifyIntervalMs);
+    this.settle();
   }
 
   stop(): void {
     this.#stopped = true;
     clearInterval(this.#timer);
     this.#partitions.clear();
-    if (this.#client.isOpen) this.#client.destroy();
+    for (const link of this.#links.values()) link.stop();
+    this.#links.clear();
   }
 
   /** Resolves when every later transition will be told. Rejects with REDIS_ERROR; then the partition is not followed. */
   async follow(partition: number): Promise<void> {
     if (this.#partitions.has(partition)) return;
-    if (!this.#client.isReady) throw new PresenceError('REDIS_ERROR', 'the feed is not connected');
-    const followed: Followed = { told: undefined, held: [], reading: true, behindAt: undefined };
+    const { keys, timeoutMs, engine } = this.#options;
+    if (!engine.isAvailable(partition)) throw new PresenceError('REDIS_ERROR', 'Redis is not reachable');
+    const channel = keys.channel(partition);
+    const followed: Followed = {
+      channel,
+      link: undefined,
+      told: undefined,
+      held: [],
+      reading: true,
+      behindAt: undefined,
+      verifiedMs: performance.now(),
+    };
     this.#partitions.set(partition, followed);
     try {
-      await this.#client.subscribe(keys.channel(partition), (message) => this.#receive(partition, message));
-      this.#settle(partition, followed, await this.#readSeq(partition));
+      this.#subscribe(partition, followed);
+      await (followed.link as FeedLink | undefined)?.live(channel, timeoutMs);
+      this.#settleAt(partition, followed, await this.#readSeq(partition));
     } catch (error) {
       if (this.#partitions.get(partition) === followed) this.unfollow(partition);
-      if (error instanceof PresenceError) throw error;
-      throw new PresenceError('REDIS_ERROR', 'the feed failed', { cause: error });
+      throw PresenceError.from(error);
     }
   }
 
   unfollow(partition: number): void {
-    if (!this.#partitions.delete(partition)) return;
-    // Unsubscribing fails only with the connection, and with it the subscription is gone.
-    if (this.#client.isReady) this.#client.unsubscribe(keys.channel(partition)).catch(() => {});
+    const followed = this.#partitions.get(partition);
+    this.#partitions.delete(partition);
+    followed?.link?.unsubscribe(followed.channel);
+  }
+
+  /** Whether what was told of the partition is the truth, but for the last three seconds at most. */
+  isCurrent(partition: number): boolean {
+    const followed = this.#partitions.get(partition);
+    return (
+      followed !== undefined &&
+      !followed.reading &&
+      performance.now() - followed.verifiedMs < currentMs &&
+      (followed.link?.isLive(followed.channel) ?? false)
+    );
+  }
+
+  /** Partitions moved: has one connection to each server that holds any, and every subscription where it belongs. */
+  settle(): void {
+    if (this.#stopped) return;
+    const { engine } = this.#options;
+    const homes = new Set(engine.addresses());
+    for (const address of homes) this.#linkAt(address);
+    for (const [partition, followed] of this.#partitions) this.#subscribe(partition, followed);
+    for (const [address, link] of this.#links) {
+      if (homes.has(address)) continue;
+      this.#links.delete(address);
+      link.stop();
+    }
+  }
+
+  /** Looks at partitions at once, since something happened to them. */
+  verifyNow(partitions: Iterable<number>): void {
+    this.#verify(partitions, 'resumed');
+  }
+
+  #linkAt(address: string): FeedLink {
+    let link = this.#links.get(address);
+    if (!link) {
+      link = new FeedLink({
+        ...this.#options,
+        address,
+        onResumed: (channels) => {
+          const heard = new Set(channels);
+          const resumed = [...this.#partitions].filter(([, { channel }]) => heard.has(channel));
+          this.#verify(
+            resumed.map(([partition]) => partition),
+            'resumed',
+          );
+        },
+      });
+      this.#links.set(address, link);
+    }
+    return link;
+  }
+
+  #subscribe(partition: number, followed: Followed): void {
+    const home = this.#options.engine.homeOf(partition);
+    const link = home === undefined ? undefined : this.#linkAt(home);
+    if (link === followed.link || link === undefined) return;
+    followed.link?.unsubscribe(followed.channel);
+    followed.link = link;
+    link.subscribe(followed.channel, (message) => this.#receive(partition, message));
   }
 
   #receive(partition: number, message: string): void {
     const followed = this.#partitions.get(partition);
     if (!followed) return;
     const entry = decodeMessage(message);
-    if (followed.reading) followed.held.push(entry);
-    else if (!this.#take(followed, entry)) this.#closeGap(partition, followed, [entry]);
+    if (followed.reading) {
+      if (followed.held.length < maxHeld) followed.held.push(entry);
+    } else if (!this.#take(followed, entry)) this.#closeGap(partition, followed, [entry]);
   }
 
   /** Tells the listener of an entry that continues what it knows; false: something is missing before it. */
@@ -108,6 +202,7 @@ export class Feed {
     const told = followed.told as number;
     if (entry.previous === told) {
       followed.told = entry.last;
+      followed.verifiedMs = performance.now();
       this.#listener.transitions(entry.transitions);
       return true;
     }
@@ -116,7 +211,7 @@ export class Feed {
   }
 
   /** The listener knows the partition up to `version`: tells what was held meanwhile. */
-  #settle(partition: number, followed: Followed, version: number): void {
+  #settleAt(partition: number, followed: Followed, version: number): void {
     followed.told = version;
     followed.reading = false;
     const held = followed.held;
@@ -133,7 +228,7 @@ export class Feed {
     followed.held = held;
     this.#readGap(partition, followed).then(
       (version) => {
-        if (this.#partitions.get(partition) === followed) this.#settle(partition, followed, version);
+        if (this.#partitions.get(partition) === followed) this.#settleAt(partition, followed, version);
       },
       (error: unknown) => {
         // Redis is away again: what was held is in its log, and verifying begins anew when it is back.
@@ -146,12 +241,12 @@ export class Feed {
 
   /** Tells what the log has after `told`; where it does not reach back, reports the loss. Answers the new position. */
   async #readGap(partition: number, followed: Followed): Promise<number> {
-    const { commands } = this.#options;
+    const { engine, keys } = this.#options;
     const seq = await this.#readSeq(partition);
     // Being ahead means that Redis lost what we were told.
     if (seq < (followed.told as number)) return this.#reportLoss(partition);
     for (let piece = 0; piece < maxGapPieces; piece++) {
-      const entries = await commands.command<[string, string[]][]>([
+      const entries = await engine.command<[string, string[]][]>(partition, [
         'XRANGE',
         keys.log(partition),
         `(${followed.told}-0`,
@@ -173,42 +268,47 @@ export class Feed {
 
   async #reportLoss(partition: number): Promise<number> {
     const seq = await this.#readSeq(partition);
-    this.#options.log.warn({ partition }, 'transitions were missed and are not in the log: reading afresh');
+    this.#losses++;
+    this.#options.log.debug({ partition }, 'transitions were missed and are not in the log: reading afresh');
     // The listener reads after this position was taken, so what it reads is at least as new.
     this.#listener.lost(partition);
     return seq;
   }
 
   async #readSeq(partition: number): Promise<number> {
-    return Number((await this.#options.commands.command<string | null>(['GET', keys.seq(partition)])) ?? 0);
+    const { engine, keys } = this.#options;
+    return Number((await engine.command<string | null>(partition, ['GET', keys.seq(partition)])) ?? 0);
   }
 
-  #verifyAll(occasion: 'periodic' | 'reconnected'): void {
-    if (this.#partitions.size === 0 || this.#stopped || !this.#options.commands.available) return;
-    const partitions = [...this.#partitions.keys()];
-    this.#options.commands
-      .command<(string | null)[]>(['MGET', ...partitions.map((partition) => keys.seq(partition))])
-      .then(
+  #verify(partitions: Iterable<number>, occasion: 'periodic' | 'resumed'): void {
+    const { engine, keys } = this.#options;
+    const known = [...partitions].filter((partition) => this.#partitions.get(partition)?.told !== undefined);
+    if (known.length === 0 || this.#stopped) return;
+    for (const group of engine.groups(known)) {
+      const args = ['MGET', ...group.map((partition) => keys.seq(partition))];
+      engine.command<(string | null)[]>(group[0] as number, args).then(
         (seqs) => {
-          for (const [index, partition] of partitions.entries()) {
-            this.#verify(partition, Number(seqs[index] ?? 0), occasion);
+          for (const [index, partition] of group.entries()) {
+            this.#verifyOne(partition, Number(seqs[index] ?? 0), occasion);
           }
         },
         // Redis is away; the next round asks again.
         () => {},
       );
+    }
   }
 
   /**
    * A message may be on its way, so a partition is behind only if it still is, at the same place, a round later; after
-   * a reconnection nothing is on its way.
+   * an interruption nothing is on its way.
    */
-  #verify(partition: number, seq: number, occasion: 'periodic' | 'reconnected'): void {
+  #verifyOne(partition: number, seq: number, occasion: 'periodic' | 'resumed'): void {
     const followed = this.#partitions.get(partition);
     if (!followed || followed.reading || followed.told === undefined) return;
     if (seq === followed.told) {
       followed.behindAt = undefined;
-    } else if (seq < followed.told || followed.behindAt === followed.told || occasion === 'reconnected') {
+      followed.verifiedMs = performance.now();
+    } else if (seq < followed.told || followed.behindAt === followed.told || occasion === 'resumed') {
       followed.behindAt = undefined;
       this.#closeGap(partition, followed, []);
     } else {

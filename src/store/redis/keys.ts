@@ -9,20 +9,73 @@
  * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms | none |
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
- * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before | none |
+ * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
  * | `presence:partitions` | string | PARTITIONS, checked at start | none |
- * | channel `presence:P` | pub/sub | the log's entries as they are written | |
+ * | channel `presence:P` | sharded pub/sub | the log's entries as they are written | |
+ *
+ * REDIS_PREFIX goes before each. In Cluster the partition goes before each as a hash tag, so that one script may touch
+ * all of a partition's keys: `{17}user:status:ID`, with REDIS_PREFIX `app:` it is `app:{17}user:status:ID`. The two keys
+ * without a partition are with partition 0.
  */
-export const keys = {
-  status: (userId: string) => `user:status:${userId}`,
-  meta: (userId: string) => `user:meta:${userId}`,
-  connections: (userId: string) => `user:connections:${userId}`,
-  deadlines: (partition: number) => `presence:${partition}:deadlines`,
-  log: (partition: number) => `presence:${partition}:log`,
-  seq: (partition: number) => `presence:${partition}:seq`,
-  sweeper: (partition: number) => `presence:${partition}:sweeper`,
-  nodes: () => 'presence:nodes',
-  partitions: () => 'presence:partitions',
-  channel: (partition: number) => `presence:${partition}`,
-} as const;
+export class Keys {
+  readonly #partitionOf: (userId: string) => number;
+  /** What each partition's keys begin with. */
+  readonly #starts: readonly string[];
+
+  /** @param tagged whether keys carry their partition as a hash tag, for Cluster */
+  constructor(options: {
+    readonly prefix: string;
+    readonly tagged: boolean;
+    readonly partitions: number;
+    readonly partitionOf: (userId: string) => number;
+  }) {
+    const { prefix, tagged, partitions } = options;
+    this.#partitionOf = options.partitionOf;
+    this.#starts = Array.from({ length: partitions }, (_, p) => (tagged ? `${prefix}{${p}}` : prefix));
+  }
+
+  status(userId: string): string {
+    return `${this.#startOf(userId)}user:status:${userId}`;
+  }
+
+  meta(userId: string): string {
+    return `${this.#startOf(userId)}user:meta:${userId}`;
+  }
+
+  connections(userId: string): string {
+    return `${this.#startOf(userId)}user:connections:${userId}`;
+  }
+
+  deadlines(partition: number): string {
+    return `${this.#starts[partition]}presence:${partition}:deadlines`;
+  }
+
+  log(partition: number): string {
+    return `${this.#starts[partition]}presence:${partition}:log`;
+  }
+
+  seq(partition: number): string {
+    return `${this.#starts[partition]}presence:${partition}:seq`;
+  }
+
+  sweeper(partition: number): string {
+    return `${this.#starts[partition]}presence:${partition}:sweeper`;
+  }
+
+  channel(partition: number): string {
+    return `${this.#starts[partition]}presence:${partition}`;
+  }
+
+  nodes(): string {
+    return `${this.#starts[0]}presence:nodes`;
+  }
+
+  partitions(): string {
+    return `${this.#starts[0]}presence:partitions`;
+  }
+
+  #startOf(userId: string): string {
+    return this.#starts[this.#partitionOf(userId)] as string;
+  }
+}

@@ -1,16 +1,20 @@
+import type { LeasePolicy } from '../../core/presence.ts';
 import type { Log } from '../../observe/log.ts';
-import { keys } from './keys.ts';
-import type { RedisConnection } from './redis-connection.ts';
+import type { Keys } from './keys.ts';
+import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
 
-export interface SweeperOptions {
-  readonly connection: RedisConnection;
+export interface SweeperOptions extends LeasePolicy {
+  readonly engine: RedisEngine;
+  readonly keys: Keys;
   readonly nodeId: string;
   readonly partitions: number;
-  readonly ttlMs: number;
-  readonly disconnectGraceMs: number;
   readonly lastSeenTtlMs: number;
   readonly log: Log;
+  /** Whether this node judges leases; one that does not still watches the partitions' epochs. */
+  readonly sweeps: boolean;
+  /** Called with partitions whose data went: Redis was emptied, or is another. */
+  readonly onDataGone: (partitions: readonly number[]) => void;
 }
 
 /** How often due users are looked for. The lateness of an OFFLINE is about half of it, and the way to the watcher. */
@@ -18,15 +22,21 @@ const sweepIntervalMs = 50;
 /** How often ownership is renewed, and how long it lasts: a dead node's partitions are taken over within 1 s. */
 const claimIntervalMs = 200;
 const ownershipMs = 700;
-/** A pause in sweeping that means an outage: heartbeats may have been lost in it. */
-const outageMs = 2000;
 /** Users judged by one script call: about 1 ms of Redis, so that nobody else waits. */
 const batchUsers = 500;
 
+/** A pause in sweeping that means an outage: heartbeats may have been lost in it. Longer than taking over lasts. */
+function outageMs(ttlMs: number): number {
+  return Math.min(2000, Math.max(1000, ttlMs / 8));
+}
+
 export interface SweeperStats {
   readonly ownedPartitions: number;
+  /** Users put out. */
   readonly expired: number;
+  /** Leases that got one more TTL because of an outage. */
   readonly extended: number;
+  /** Latest judgement after its time, ms. */
   readonly maxLatenessMs: number;
 }
 
@@ -37,12 +47,17 @@ export interface SweeperStats {
 export class Sweeper {
   readonly #options: SweeperOptions;
   readonly #allPartitions: readonly number[];
-  #owned: readonly number[] = [];
+  /** When each owned partition was claimed last. */
+  readonly #owned = new Map<number, number>();
+  readonly #epochs = new Map<number, string>();
+  /** What is under way, by the first partition of its group. */
+  readonly #claiming = new Map<number, Promise<void>>();
+  readonly #sweeping = new Map<number, Promise<void>>();
+  #nodes: readonly string[] = [];
+  #announcing: Promise<void> | undefined;
   #claimTimer: NodeJS.Timeout | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
-  #claiming: Promise<void> | undefined;
-  #sweeping: Promise<void> | undefined;
-  #claimedMs = 0;
+  #stopped = false;
   #expired = 0;
   #extended = 0;
   #maxLatenessMs = 0;
@@ -54,28 +69,30 @@ export class Sweeper {
 
   start(): void {
     this.#claimTimer = setInterval(() => this.#claimNow(), claimIntervalMs);
-    this.#sweepTimer = setInterval(() => this.#sweepNow(), sweepIntervalMs);
     this.#claimNow();
+    if (this.#options.sweeps) this.#sweepTimer = setInterval(() => this.#sweepNow(), sweepIntervalMs);
   }
 
   /** Stops, and leaves its partitions free for the others to take at once. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     clearInterval(this.#claimTimer);
     clearInterval(this.#sweepTimer);
-    await Promise.all([this.#claiming, this.#sweeping]);
-    this.#owned = [];
-    if (!this.#options.connection.available) return;
+    await Promise.all([this.#announcing, ...this.#claiming.values(), ...this.#sweeping.values()]);
+    const { engine, log } = this.#options;
+    this.#owned.clear();
+    if (!engine.available) return;
     try {
       await this.#announce(0);
-      await this.#claim(() => false);
+      await Promise.all(engine.groups(this.#allPartitions).map((group) => this.#claim(group, () => false)));
     } catch (error) {
-      this.#options.log.debug({ err: error }, 'partitions not handed over; they fall free by themselves');
+      log.debug({ err: error }, 'partitions not handed over; they fall free by themselves');
     }
   }
 
   stats(): SweeperStats {
     return {
-      ownedPartitions: this.#owned.length,
+      ownedPartitions: this.#owned.size,
       expired: this.#expired,
       extended: this.#extended,
       maxLatenessMs: this.#maxLatenessMs,
@@ -83,77 +100,104 @@ export class Sweeper {
   }
 
   #claimNow(): void {
-    if (this.#claiming || !this.#options.connection.available) return;
-    this.#claiming = this.#claimShare()
-      .catch((error: unknown) => this.#options.log.debug({ err: error }, 'partitions not claimed'))
-      .finally(() => {
-        this.#claiming = undefined;
-      });
+    const { engine, log, sweeps, nodeId } = this.#options;
+    if (this.#stopped) return;
+    if (sweeps && !this.#announcing && engine.isAvailable(0)) {
+      this.#announcing = this.#announce(ownershipMs)
+        .catch((error: unknown) => log.debug({ err: error }, 'node not announced'))
+        .finally(() => {
+          this.#announcing = undefined;
+        });
+    }
+    const place = this.#nodes.indexOf(nodeId);
+    const isWanted = (partition: number) => place !== -1 && partition % this.#nodes.length === place;
+    // Servers fail one by one, so that no group waits for another's.
+    for (const group of engine.groups(this.#allPartitions)) {
+      once(this.#claiming, group, () =>
+        this.#claim(group, isWanted).catch((error: unknown) =>
+          log.debug({ err: error }, 'partitions not claimed'),
+        ),
+      );
+    }
   }
 
-  async #claimShare(): Promise<void> {
-    const nodes = await this.#announce(ownershipMs);
-    const place = nodes.indexOf(this.#options.nodeId);
-    this.#owned = await this.#claim((partition) => partition % nodes.length === place);
-    this.#claimedMs = performance.now();
+  async #announce(lifeMs: number): Promise<void> {
+    const { engine, keys, nodeId } = this.#options;
+    const isFirst = this.#nodes.length === 0;
+    this.#nodes = await engine.run<string[]>(0, scripts.nodes, [keys.nodes()], [nodeId, String(lifeMs)]);
+    if (isFirst && lifeMs > 0) this.#claimNow();
   }
 
-  #announce(lifeMs: number): Promise<string[]> {
-    const { connection, nodeId } = this.#options;
-    return connection.run<string[]>(scripts.nodes, [keys.nodes()], [nodeId, String(lifeMs)]);
-  }
-
-  async #claim(isWanted: (partition: number) => boolean): Promise<number[]> {
-    const { connection, nodeId, ttlMs, log } = this.#options;
-    const [owned, outages] = await connection.run<[number[], number[]]>(
+  async #claim(group: readonly number[], isWanted: (partition: number) => boolean): Promise<void> {
+    const { engine, keys, nodeId, ttlMs, log } = this.#options;
+    const startMs = performance.now();
+    const [owned, outages, epochs] = await engine.run<[number[], number[], string[]]>(
+      group[0] as number,
       scripts.claim,
-      this.#allPartitions.map((partition) => keys.sweeper(partition)),
+      group.map((partition) => keys.sweeper(partition)),
       [
         nodeId,
         String(ownershipMs),
-        String(outageMs),
+        String(outageMs(ttlMs)),
         String(ttlMs),
-        ...this.#allPartitions.map((partition) => (isWanted(partition) ? '1' : '0')),
+        ...group.map((partition) => (isWanted(partition) ? '1' : '0')),
       ],
     );
     if (outages.length > 0) {
       log.warn({ partitions: outages.length, ttlMs }, 'nobody swept for a while: leases get one more TTL');
     }
-    return owned.map((position) => position - 1);
+    for (const partition of group) this.#owned.delete(partition);
+    for (const position of owned) this.#owned.set(group[position - 1] as number, startMs);
+    this.#watchEpochs(group, epochs);
+  }
+
+  #watchEpochs(group: readonly number[], epochs: readonly string[]): void {
+    const gone = group.filter((partition, index) => {
+      const known = this.#epochs.get(partition);
+      this.#epochs.set(partition, epochs[index] as string);
+      return known !== undefined && known !== epochs[index];
+    });
+    if (gone.length > 0) this.#options.onDataGone(gone);
   }
 
   #sweepNow(): void {
-    if (this.#sweeping || this.#owned.length === 0 || !this.#options.connection.available) return;
+    const { engine, log } = this.#options;
     // A node that was cut off or paused no longer owns anything; found-then-verified makes it harmless, not useful.
-    if (performance.now() - this.#claimedMs > ownershipMs) return;
-    this.#sweeping = this.#sweep()
-      .catch((error: unknown) => this.#options.log.debug({ err: error }, 'sweep failed'))
-      .finally(() => {
-        this.#sweeping = undefined;
-      });
+    const sinceMs = performance.now() - ownershipMs;
+    const owned = [...this.#owned].flatMap(([partition, claimedMs]) =>
+      claimedMs > sinceMs ? [partition] : [],
+    );
+    for (const group of engine.groups(owned)) {
+      once(this.#sweeping, group, () =>
+        this.#sweep(group).catch((error: unknown) => log.debug({ err: error }, 'sweep failed')),
+      );
+    }
   }
 
   /** Rounds until nothing is due; partitions of a round are judged one after another, so that Redis serves others. */
-  async #sweep(): Promise<void> {
-    const owned = this.#owned;
-    for (;;) {
-      const found = await this.#options.connection.run<[position: number, ...users: string[]][]>(
+  async #sweep(group: readonly number[]): Promise<void> {
+    const { engine, keys } = this.#options;
+    const deadlines = group.map((partition) => keys.deadlines(partition));
+    let isMoreDue = true;
+    while (isMoreDue && !this.#stopped) {
+      const found = await engine.run<[position: number, ...users: string[]][]>(
+        group[0] as number,
         scripts.due,
-        owned.map((partition) => keys.deadlines(partition)),
+        deadlines,
         [String(batchUsers)],
       );
-      let isMoreDue = false;
+      isMoreDue = false;
       for (const [position, ...users] of found) {
-        await this.#judge(owned[position - 1] as number, users);
+        await this.#judge(group[position - 1] as number, users);
         isMoreDue ||= users.length === batchUsers;
       }
-      if (!isMoreDue) return;
     }
   }
 
   async #judge(partition: number, users: readonly string[]): Promise<void> {
-    const { connection, ttlMs, disconnectGraceMs, lastSeenTtlMs } = this.#options;
-    const [expired, extended, latenessMs] = await connection.run<[number, number, number]>(
+    const { engine, keys, ttlMs, disconnectGraceMs, lastSeenTtlMs } = this.#options;
+    const [expired, extended, latenessMs] = await engine.run<[number, number, number]>(
+      partition,
       scripts.sweep,
       [
         keys.deadlines(partition),
@@ -168,4 +212,18 @@ export class Sweeper {
     this.#extended += extended;
     this.#maxLatenessMs = Math.max(this.#maxLatenessMs, latenessMs);
   }
+}
+
+/** Begins work on a group unless some is under way. */
+function once(
+  running: Map<number, Promise<void>>,
+  group: readonly number[],
+  begin: () => Promise<void>,
+): void {
+  const key = group[0] as number;
+  if (running.has(key)) return;
+  running.set(
+    key,
+    begin().finally(() => running.delete(key)),
+  );
 }

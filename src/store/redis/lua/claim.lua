@@ -3,15 +3,23 @@
 --
 -- KEYS sweeper of each partition
 -- ARGV 1 node, 2 life of an ownership ms, 3 outage ms, 4 lease ms, then for each partition 1 = wanted, 0 = give up
--- Returns { positions in KEYS (from 1) that the node now owns } and { those whose judgement is put off by an outage }.
+-- Returns { positions in KEYS (from 1) that the node now owns }, { those whose judgement is put off by an outage } and
+-- { the epoch of each partition }: another epoch than before means that the partition's data went.
 
 local node, life, outage, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local owned, outages = {}, {}
+local owned, outages, epochs = {}, {}, {}
 for position, sweeper_key in ipairs(KEYS) do
-  local owner, owned_until, swept = unpack(redis.call('HMGET', sweeper_key, 'owner', 'until', 'swept'))
+  local owner, owned_until, swept, epoch =
+    unpack(redis.call('HMGET', sweeper_key, 'owner', 'until', 'swept', 'epoch'))
   local is_mine = owner == node
+  if not epoch then
+    epoch = string.format('%.0f', time[1] * 1000000 + time[2])
+    swept = string.format('%.0f', now)
+    redis.call('HSET', sweeper_key, 'epoch', epoch, 'swept', swept)
+  end
+  epochs[position] = epoch
   if ARGV[4 + position] == '0' then
     if is_mine then redis.call('HSET', sweeper_key, 'owner', '') end
   elseif is_mine or not owner or owner == '' or tonumber(owned_until) < now then
@@ -24,4 +32,4 @@ for position, sweeper_key in ipairs(KEYS) do
     owned[#owned + 1] = position
   end
 end
-return { owned, outages }
+return { owned, outages, epochs }

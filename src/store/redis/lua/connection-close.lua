@@ -1,13 +1,13 @@
 -- Takes a connection back. The last one of an ONLINE user starts the disconnect grace, or puts the light out where
 -- there is none.
 --
--- KEYS 1 connections, 2 status, 3 meta, 4 deadlines, 5 log, 6 seq
--- ARGV 1 user, 2 connection id, 3 grace ms, 4 last-seen ttl ms, 5 channel
+-- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 connections
+-- ARGV 1 user, 2 channel, 3 connection id, 4 grace ms, 5 last-seen ttl ms
 -- Returns nothing.
 
-local connections_key, status_key, meta_key = KEYS[1], KEYS[2], KEYS[3]
-local deadlines_key, log_key, seq_key = KEYS[4], KEYS[5], KEYS[6]
-local user, connection, grace, last_seen_ttl, channel = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local status_key, meta_key, deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local connections_key = KEYS[6]
+local user, channel, connection, grace, last_seen_ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local now = clock_ms()
 
 if redis.call('ZREM', connections_key, connection) == 0 then return end

@@ -1,12 +1,12 @@
 -- Lights or renews a user's lease: SetUserStatus(ONLINE), and a heartbeat that found no `online` key.
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq
--- ARGV 1 user, 2 lease ms, 3 activity (0 = as it is), 4 cause (proto number), 5 channel
+-- ARGV 1 user, 2 channel, 3 lease ms, 4 activity (0 = as it is), 5 cause (proto number)
 -- Returns the state line, or false: a heartbeat refused because the user signed out less than one lease ago.
 -- Changes status key, meta, index; on a transition also seq, log, channel.
 
 local status_key, meta_key, deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local user, ttl, activity, cause, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local user, channel, ttl, activity, cause = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local now = clock_ms()
 
 local was, was_activity, was_cause, version, since, changed_at, signed_out =

@@ -1,12 +1,12 @@
 -- SetUserStatus(OFFLINE): puts the light out at once and refuses heartbeats for one lease.
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq
--- ARGV 1 user, 2 lease ms, 3 last-seen ttl ms, 4 channel
+-- ARGV 1 user, 2 channel, 3 lease ms, 4 last-seen ttl ms
 -- Returns the state line.
 -- Changes status key, meta; on a transition also index, seq, log, channel.
 
 local status_key, meta_key, deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local user, ttl, last_seen_ttl, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local user, channel, ttl, last_seen_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local now = clock_ms()
 
 redis.call('SET', status_key, 'offline', 'PX', ttl)

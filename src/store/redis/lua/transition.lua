@@ -36,7 +36,7 @@ end
 local function record(log_key, channel, previous, last, lines)
   local transitions = table.concat(lines, '\n')
   redis.call('XADD', log_key, 'MAXLEN', '~', LOG_ENTRIES, text(last) .. '-0', 'p', text(previous), 't', transitions)
-  redis.call('PUBLISH', channel, text(previous) .. '\n' .. text(last) .. '\n' .. transitions)
+  redis.call('SPUBLISH', channel, text(previous) .. '\n' .. text(last) .. '\n' .. transitions)
 end
 
 -- Writes an OFFLINE state into a user's meta and returns its line. The caller settles the status key and the index.

@@ -1,0 +1,106 @@
+import { PresenceError } from '../../core/errors.ts';
+import type { RedisTarget } from '../../core/redis-target.ts';
+import type { Log } from '../../observe/log.ts';
+import { engineError } from './redis-client.ts';
+import type { SendDirectly } from './redis-link.ts';
+import { scripts } from './scripts.ts';
+
+export interface AdmissionOptions {
+  readonly target: RedisTarget;
+  readonly partitions: number;
+  /** Key of the number of partitions. */
+  readonly partitionsKey: string;
+  readonly log: Log;
+}
+
+/** Checks a server before it is used, each time it was connected to, since another may answer there now. */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  #warnedPolicy: string | undefined;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * @param holdsPartitionsKey whether this server is the one that keeps the number of partitions
+   * @throws PresenceError INTERNAL: too old, of another mode, or with data of other PARTITIONS
+   * @throws Error anything that may pass
+   */
+  async check(send: SendDirectly, holdsPartitionsKey: boolean): Promise<void> {
+    await this.#checkServer(send);
+    await this.#checkMemoryPolicy(send);
+    if (holdsPartitionsKey) await this.#checkPartitions(send);
+    // So that no call after a failover has to carry its script along.
+    await Promise.all(Object.values(scripts).map(({ source }) => send(['SCRIPT', 'LOAD', source])));
+  }
+
+  async #checkServer(send: SendDirectly): Promise<void> {
+    const { mode } = this.#options.target;
+    const info = parseInfo(await send<string>(['INFO']));
+    const version = info.get('valkey_version') ?? info.get('redis_version') ?? '';
+    // Valkey calls itself Redis 7.2.4 as well, so one bound serves both.
+    if (!isAtLeast(info.get('redis_version') ?? '', 7, 0)) {
+      throw refusal(`Redis 7.0 or Valkey 7.2 is needed; this server is ${version}`);
+    }
+    const isCluster = info.get('redis_mode') === 'cluster';
+    if (isCluster !== (mode === 'cluster')) {
+      throw refusal(
+        isCluster
+          ? 'this Redis is a Cluster: REDIS_URL must begin with redis+cluster://'
+          : 'this Redis is no Cluster: REDIS_URL must not begin with redis+cluster://',
+      );
+    }
+    if (info.get('loading') === '1') throw engineError('Redis is loading its data');
+    if (info.get('role') !== 'master') throw engineError('this Redis is a replica');
+  }
+
+  async #checkMemoryPolicy(send: SendDirectly): Promise<void> {
+    let reply: unknown;
+    try {
+      reply = await send(['CONFIG', 'GET', 'maxmemory-policy']);
+    } catch (error) {
+      // Managed servers may forbid CONFIG.
+      this.#options.log.debug({ err: error }, 'maxmemory-policy not known');
+      return;
+    }
+    const policy = String(
+      Array.isArray(reply) ? reply[1] : Object.values((reply ?? {}) as Record<string, string>)[0],
+    );
+    if (policy === 'noeviction' || policy === this.#warnedPolicy) return;
+    this.#warnedPolicy = policy;
+    this.#options.log.warn(
+      { policy },
+      'redis may evict leases: set maxmemory-policy to noeviction, or users go OFFLINE when memory is short',
+    );
+  }
+
+  async #checkPartitions(send: SendDirectly): Promise<void> {
+    const { partitionsKey } = this.#options;
+    const own = String(this.#options.partitions);
+    await send(['SET', partitionsKey, own, 'NX']);
+    const stored = await send<string | null>(['GET', partitionsKey]);
+    if (stored === own) return;
+    throw refusal(
+      `this Redis holds data in ${stored} partitions; start with PARTITIONS=${stored}, not ${own}`,
+    );
+  }
+}
+
+function refusal(message: string): PresenceError {
+  return new PresenceError('INTERNAL', message);
+}
+
+export function parseInfo(text: string): Map<string, string> {
+  const fields = new Map<string, string>();
+  for (const line of text.split('\r\n')) {
+    const colon = line.indexOf(':');
+    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1));
+  }
+  return fields;
+}
+
+function isAtLeast(version: string, major: number, minor: number): boolean {
+  const [ownMajor = 0, ownMinor = 0] = version.split('.').map(Number);
+  return ownMajor > major || (ownMajor === major && ownMinor >= minor);
+}

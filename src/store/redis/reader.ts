@@ -1,0 +1,114 @@
+import type { UserState } from '../../core/presence.ts';
+import type { Keys } from './keys.ts';
+import type { RedisEngine } from './redis-engine.ts';
+import { scripts } from './scripts.ts';
+import { decodeState } from './state-line.ts';
+
+export interface ReaderOptions {
+  readonly engine: RedisEngine;
+  readonly keys: Keys;
+  readonly partitionOf: (userId: string) => number;
+  readonly ttlMs: number;
+}
+
+/** Users read by one script call: about 1 ms of Redis. */
+const batchUsers = 500;
+
+/**
+ * Reads present states. What is asked for in one turn of the event loop goes out together, each user once: one pipelined
+ * round trip however many callers. A read never joins one that was sent before it, so callers read their own writes.
+ */
+export class Reader {
+  readonly #options: ReaderOptions;
+  #pending: Map<string, PromiseWithResolvers<UserState>> | undefined;
+  #commands = 0;
+
+  constructor(options: ReaderOptions) {
+    this.#options = options;
+  }
+
+  /** Script calls made so far. */
+  get commands(): number {
+    return this.#commands;
+  }
+
+  /** In the order asked for. Rejects with REDIS_ERROR. */
+  read(userIds: readonly string[]): Promise<UserState[]> {
+    return Promise.all(userIds.map((userId) => this.#ask(userId)));
+  }
+
+  #ask(userId: string): Promise<UserState> {
+    if (!this.#pending) {
+      this.#pending = new Map();
+      setImmediate(() => this.#flush());
+    }
+    let waiting = this.#pending.get(userId);
+    if (!waiting) {
+      waiting = Promise.withResolvers<UserState>();
+      this.#pending.set(userId, waiting);
+    }
+    return waiting.promise;
+  }
+
+  #flush(): void {
+    const pending = this.#pending as Map<string, PromiseWithResolvers<UserState>>;
+    this.#pending = undefined;
+    for (const batch of this.#batches([...pending.keys()])) {
+      this.#readBatch(batch).then(
+        (states) => {
+          for (const [index, userId] of batch.entries()) {
+            pending.get(userId)?.resolve(states[index] as UserState);
+          }
+        },
+        (error: unknown) => {
+          for (const userId of batch) pending.get(userId)?.reject(error);
+        },
+      );
+    }
+  }
+
+  /** Users that one script call may touch together. */
+  #batches(userIds: readonly string[]): string[][] {
+    const { engine, partitionOf } = this.#options;
+    const places = engine.isSplit ? Map.groupBy(userIds, partitionOf).values() : [userIds];
+    const batches: string[][] = [];
+    for (const place of places) {
+      for (let start = 0; start < place.length; start += batchUsers) {
+        batches.push(place.slice(start, start + batchUsers));
+      }
+    }
+    return batches;
+  }
+
+  async #readBatch(userIds: readonly string[]): Promise<UserState[]> {
+    const { engine, keys, partitionOf, ttlMs } = this.#options;
+    this.#commands++;
+    const lines = await engine.run<(string | null)[]>(
+      partitionOf(userIds[0] as string),
+      scripts.read,
+      userIds.flatMap((userId) => [
+        keys.status(userId),
+        keys.meta(userId),
+        keys.deadlines(partitionOf(userId)),
+      ]),
+      [String(ttlMs), ...userIds],
+    );
+    return userIds.map((userId, index) => {
+      const line = lines[index];
+      return line == null ? unknownState(userId) : decodeState(line);
+    });
+  }
+}
+
+function unknownState(userId: string): UserState {
+  return {
+    userId,
+    status: 'OFFLINE',
+    activity: null,
+    cause: null,
+    sinceMs: 0,
+    changedAtMs: 0,
+    lastSeenMs: 0,
+    version: 0,
+  };
+}

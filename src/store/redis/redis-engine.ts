@@ -1,0 +1,330 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PresenceError } from '../../core/errors.ts';
+import { joinAddress, type RedisTarget, splitAddress } from '../../core/redis-target.ts';
+import type { Log } from '../../observe/log.ts';
+import { Admission } from './admission.ts';
+import { type Locator, newLocator } from './locator.ts';
+import { engineError } from './redis-client.ts';
+import { RedisLink, type Request } from './redis-link.ts';
+import type { Script } from './scripts.ts';
+
+export interface RedisEngineOptions {
+  readonly target: RedisTarget;
+  readonly partitions: number;
+  /** Key of the number of partitions, which is kept with partition 0. */
+  readonly partitionsKey: string;
+  /** How long a reply may take, ms. */
+  readonly timeoutMs: number;
+  readonly log: Log;
+}
+
+export interface EngineStats {
+  /** Redis servers that hold partitions. */
+  readonly servers: number;
+  readonly unavailablePartitions: number;
+  readonly outages: number;
+  /** All outages together, ms. */
+  readonly outageMs: number;
+  /** Commands that await their reply. */
+  readonly inFlight: number;
+}
+
+/** How often the topology is asked for, ms: while all is well, and while something is away. */
+const locateIntervalMs = 1000;
+const urgentLocateIntervalMs = 250;
+const maxAttempts = 8;
+/** Pause before a command is repeated whose keys are being moved, ms. */
+const movingRetryMs = 25;
+
+/**
+ * Redis, however many servers it is: sends each partition's commands to the server that holds it, and follows it when
+ * it moves. Failures leave here as REDIS_ERROR.
+ */
+export class RedisEngine {
+  readonly #options: RedisEngineOptions;
+  readonly #locator: Locator;
+  readonly #admission: Admission;
+  readonly #links = new Map<string, RedisLink>();
+  /** The link to each partition's server. */
+  readonly #homes: (RedisLink | undefined)[];
+  #timer: NodeJS.Timeout | undefined;
+  #locating = false;
+  #locatedMs = Number.NEGATIVE_INFINITY;
+  /** PARTITIONS was checked once; nothing is served before. */
+  #isChecked = false;
+  #stopped = false;
+  #refusal: PresenceError | undefined;
+  #wasAvailable: boolean[];
+  #outageSinceMs: number | undefined;
+  #outages = 0;
+  #pastOutagesMs = 0;
+  #onStarted: () => void = () => {};
+  #onAvailable: (partitions: readonly number[]) => void = () => {};
+  #onMoved: () => void = () => {};
+
+  constructor(options: RedisEngineOptions) {
+    this.#options = options;
+    this.#locator = newLocator(options.target, options.partitions, options.timeoutMs);
+    this.#admission = new Admission(options);
+    this.#homes = new Array<undefined>(options.partitions).fill(undefined);
+    this.#wasAvailable = new Array<boolean>(options.partitions).fill(false);
+  }
+
+  /** Whether partitions are on several servers, so that one command touches one partition only. */
+  get isSplit(): boolean {
+    return this.#options.target.mode === 'cluster';
+  }
+
+  /** Whether any partition's server answers. */
+  get available(): boolean {
+    return this.#isChecked && this.#refusal === undefined && this.#homes.some((link) => link?.available);
+  }
+
+  isAvailable(partition: number): boolean {
+    return this.#isChecked && this.#refusal === undefined && this.#homes[partition]?.available === true;
+  }
+
+  /** Address of the server that holds the partition; undefined = not known. */
+  homeOf(partition: number): string | undefined {
+    return this.#homes[partition]?.address;
+  }
+
+  /** Addresses of all servers that hold partitions. */
+  addresses(): Set<string> {
+    return new Set(this.#homes.flatMap((link) => (link ? [link.address] : [])));
+  }
+
+  /** Called with the partitions that can be used again, the first time included. */
+  onAvailable(listener: (partitions: readonly number[]) => void): void {
+    this.#onAvailable = listener;
+  }
+
+  /** Called when partitions are on other servers than before. */
+  onMoved(listener: () => void): void {
+    this.#onMoved = listener;
+  }
+
+  /**
+   * Tries to connect, for at most the timeout; goes on trying by itself after that.
+   *
+   * @throws PresenceError INTERNAL: this Redis must not be used
+   */
+  async start(): Promise<void> {
+    const { timeoutMs, target } = this.#options;
+    const started = new Promise<void>((resolve) => {
+      this.#onStarted = resolve;
+    });
+    this.#locateNow();
+    if (target.mode !== 'standalone') this.#timer = setInterval(() => this.#tick(), urgentLocateIntervalMs);
+    const timer = new AbortController();
+    await Promise.race([started, sleep(timeoutMs, undefined, { signal: timer.signal }).catch(() => {})]);
+    timer.abort();
+    if (this.#refusal) throw this.#refusal;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearInterval(this.#timer);
+    this.#locator.stop();
+    for (const link of this.#links.values()) link.stop();
+  }
+
+  /** Sends one command. Rejects with REDIS_ERROR: not connected, no reply in time, or an error reply. */
+  command<Reply>(partition: number, args: readonly string[]): Promise<Reply> {
+    return this.#send<Reply>({ partition, args, script: undefined, attempt: 0 });
+  }
+
+  /** Runs a script by its hash, and sends it along where Redis does not have it yet. */
+  run<Reply>(
+    partition: number,
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<Reply> {
+    const all = ['EVALSHA', script.sha1, String(keys.length), ...keys, ...args];
+    return this.#send<Reply>({ partition, args: all, script, attempt: 0 });
+  }
+
+  /** Splits partitions into those that one command may touch together; those away just now are left out. */
+  groups(partitions: readonly number[]): (readonly number[])[] {
+    const present = partitions.filter((partition) => this.isAvailable(partition));
+    if (this.isSplit) return present.map((partition) => [partition]);
+    return present.length === 0 ? [] : [present];
+  }
+
+  stats(): EngineStats {
+    let inFlight = 0;
+    for (const link of this.#links.values()) inFlight += link.inFlight;
+    const { length } = this.#homes;
+    const availablePartitions = this.#wasAvailable.filter(Boolean).length;
+    const runningMs = this.#outageSinceMs === undefined ? 0 : performance.now() - this.#outageSinceMs;
+    return {
+      servers: this.addresses().size,
+      unavailablePartitions: length - availablePartitions,
+      outages: this.#outages,
+      outageMs: Math.round(this.#pastOutagesMs + runningMs),
+      inFlight,
+    };
+  }
+
+  #send<Reply>(request: Request): Promise<Reply> {
+    const link = this.#homes[request.partition];
+    if (this.#refusal) return Promise.reject(engineError(this.#refusal.message));
+    if (!link || !this.#isChecked) return Promise.reject(engineError('Redis is not reachable'));
+    return link.send<Reply>(request);
+  }
+
+  /** What an error reply asks for; errors of the connection ask for nothing. */
+  async #recover(error: unknown, request: Request, link: RedisLink): Promise<unknown> {
+    const { message } = error as Error;
+    const again: Request = { ...request, attempt: request.attempt + 1 };
+    const [code, , address] = message.split(' ');
+    if (this.#stopped || again.attempt > maxAttempts) throw engineError('Redis failed', error);
+    switch (code) {
+      case 'NOSCRIPT': {
+        const { script, args } = request;
+        if (!script) break;
+        return link.send({ ...again, args: ['EVAL', script.source, ...args.slice(2)] });
+      }
+      case 'MOVED': {
+        const moved = await this.#readyLinkAt(address as string, link);
+        if (this.#homes[request.partition] === link) this.#setHome(request.partition, moved);
+        this.#locateNow();
+        return moved.send(again);
+      }
+      case 'ASK':
+        return (await this.#readyLinkAt(address as string, link)).sendAsking(again);
+      case 'TRYAGAIN':
+        await sleep(movingRetryMs);
+        return this.#send(again);
+      default:
+        // A demoted master, a shard without one, a closed connection: somebody else may hold the partition by now.
+        this.#locateNow();
+    }
+    throw engineError('Redis failed', error);
+  }
+
+  async #readyLinkAt(address: string, from: RedisLink): Promise<RedisLink> {
+    const { host, port } = splitAddress(address);
+    const link = this.#linkAt(host === '' ? joinAddress(splitAddress(from.address).host, port) : address);
+    const endMs = performance.now() + this.#options.timeoutMs;
+    while (!link.available && performance.now() < endMs) await sleep(5);
+    return link;
+  }
+
+  #linkAt(address: string): RedisLink {
+    let link = this.#links.get(address);
+    if (!link) {
+      link = new RedisLink({
+        ...this.#options,
+        address,
+        admit: async (send) => {
+          const isFirst = this.#homes[0]?.address === address;
+          await this.#admission.check(send, isFirst);
+          if (isFirst) this.#isChecked = true;
+        },
+        recover: (error, request, failed) => this.#recover(error, request, failed),
+        onChange: () => this.#changed(),
+      });
+      this.#links.set(address, link);
+    }
+    return link;
+  }
+
+  #tick(): void {
+    const isComplete = this.#outageSinceMs === undefined && this.#isChecked;
+    if (!isComplete || performance.now() - this.#locatedMs >= locateIntervalMs) this.#locateNow();
+  }
+
+  #locateNow(): void {
+    const { log, target } = this.#options;
+    if (this.#locating || this.#stopped) return;
+    if (target.mode === 'standalone' && this.#links.size > 0) return;
+    // Many commands fail at once: one question answers all.
+    if (performance.now() - this.#locatedMs < urgentLocateIntervalMs / 2) return;
+    this.#locating = true;
+    this.#locator
+      .locate()
+      .then(
+        (homes) => this.#adopt(homes),
+        (error: unknown) => log.debug({ err: error }, 'nobody says where Redis is'),
+      )
+      .finally(() => {
+        this.#locating = false;
+        this.#locatedMs = performance.now();
+      });
+  }
+
+  #adopt(addresses: readonly (string | undefined)[]): void {
+    if (this.#stopped) return;
+    let isMoved = false;
+    for (const [partition, address] of addresses.entries()) {
+      // A partition that nobody serves stays where it was: that server may come back.
+      if (address === undefined || address === this.homeOf(partition)) continue;
+      this.#homes[partition] = this.#linkAt(address);
+      isMoved = true;
+    }
+    for (const [address, link] of this.#links) {
+      if (this.#homes.includes(link)) continue;
+      this.#links.delete(address);
+      link.stop();
+    }
+    if (!isMoved) return;
+    this.#onMoved();
+    this.#changed();
+  }
+
+  #setHome(partition: number, link: RedisLink): void {
+    if (this.#homes[partition] === link) return;
+    this.#homes[partition] = link;
+    this.#onMoved();
+    this.#changed();
+  }
+
+  /** Something became available, or not: tells who waits for it, and the operator, once per outage. */
+  #changed(): void {
+    if (this.#stopped) return;
+    this.#takeRefusal();
+    const back: number[] = [];
+    for (const partition of this.#homes.keys()) {
+      const isAvailable = this.isAvailable(partition);
+      if (isAvailable && !this.#wasAvailable[partition]) back.push(partition);
+      this.#wasAvailable[partition] = isAvailable;
+    }
+    this.#countOutages();
+    if (this.#refusal || this.#wasAvailable.every(Boolean)) this.#onStarted();
+    if (back.length > 0) this.#onAvailable(back);
+  }
+
+  #takeRefusal(): void {
+    const before = this.#refusal?.message;
+    this.#refusal = undefined;
+    for (const link of this.#links.values()) this.#refusal ??= link.refusal;
+    if (this.#refusal === undefined || this.#refusal.message === before) return;
+    this.#options.log.error(
+      { reason: this.#refusal.message },
+      'redis must not be used: calls fail until that is mended',
+    );
+  }
+
+  #countOutages(): void {
+    const { log } = this.#options;
+    const away = this.#wasAvailable.filter((isAvailable) => !isAvailable).length;
+    if (away > 0 && this.#outageSinceMs === undefined && this.#isChecked) {
+      this.#outageSinceMs = performance.now();
+      this.#outages++;
+      const servers = [
+        ...new Set(this.#homes.filter((link) => !link?.available).map((link) => link?.address)),
+      ];
+      log.warn(
+        { partitions: away, servers },
+        'redis is not available: calls fail with REDIS_ERROR, streams stay open, nobody goes OFFLINE for it',
+      );
+    } else if (away === 0 && this.#outageSinceMs !== undefined) {
+      const outageMs = Math.round(performance.now() - this.#outageSinceMs);
+      this.#outageSinceMs = undefined;
+      this.#pastOutagesMs += outageMs;
+      log.info({ outageMs }, 'redis is available again');
+    }
+  }
+}

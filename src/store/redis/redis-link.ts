@@ -1,0 +1,243 @@
+import type { PresenceError } from '../../core/errors.ts';
+import type { RedisTarget } from '../../core/redis-target.ts';
+import type { Log } from '../../observe/log.ts';
+import { type Client, engineError, newClient } from './redis-client.ts';
+import type { Script } from './scripts.ts';
+
+/** One command for one partition, with what is needed to send it again elsewhere. */
+export interface Request {
+  readonly partition: number;
+  readonly args: readonly string[];
+  /** The script that EVALSHA calls. */
+  readonly script: Script | undefined;
+  /** How often it was sent before. */
+  readonly attempt: number;
+}
+
+/** Sends a command on a connection that is not in service yet. */
+export type SendDirectly = <Reply>(args: readonly string[]) => Promise<Reply>;
+
+export interface RedisLinkOptions {
+  readonly target: RedisTarget;
+  readonly address: string;
+  /** How long a reply may take, ms. */
+  readonly timeoutMs: number;
+  readonly log: Log;
+  /**
+   * Checks a server that was just connected to; rejecting keeps it out of service. PresenceError INTERNAL: for a reason
+   * that an operator has to mend. Anything else is tried again shortly.
+   */
+  readonly admit: (send: SendDirectly) => Promise<void>;
+  /** What to do about an error reply: send again elsewhere, or reject. */
+  readonly recover: (error: unknown, request: Request, link: RedisLink) => Promise<unknown>;
+  /** Called when `available` or `refusal` changed. */
+  readonly onChange: () => void;
+}
+
+const connectTimeoutMs = 2000;
+const admissionRetryMs = 250;
+const refusalRetryMs = 5000;
+/** Silence of a stalled server after which its connection is taken for dead and made anew. */
+const deadConnectionMs = 5000;
+
+interface Waiting {
+  readonly sentMs: number;
+  reject: ((error: PresenceError) => void) | undefined;
+}
+
+/**
+ * The one multiplexed connection for commands to one Redis server: pipelined by itself, with a deadline on every reply,
+ * failing fast while the server is away.
+ */
+export class RedisLink {
+  readonly address: string;
+  readonly #options: RedisLinkOptions;
+  #client: Client;
+  /** Grows with every connection and disconnection: an admission counts only for the connection it was made on. */
+  #session = 0;
+  /** Replies come in order, so the oldest waits at the front. */
+  #waiting: Waiting[] = [];
+  #reaper: NodeJS.Timeout | undefined;
+  #retryTimer: NodeJS.Timeout | undefined;
+  #available = false;
+  #refusal: PresenceError | undefined;
+  #stalledMs: number | undefined;
+  #stopped = false;
+
+  constructor(options: RedisLinkOptions) {
+    this.address = options.address;
+    this.#options = options;
+    this.#client = this.#open();
+    this.#reaper = setInterval(() => this.#reap(), Math.max(10, options.timeoutMs / 10));
+  }
+
+  get available(): boolean {
+    return this.#available;
+  }
+
+  /** Why this server must not be used, until an operator changes something. */
+  get refusal(): PresenceError | undefined {
+    return this.#refusal;
+  }
+
+  /** Commands that await their reply. */
+  get inFlight(): number {
+    let count = 0;
+    for (const { reject } of this.#waiting) if (reject) count++;
+    return count;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#session++;
+    clearInterval(this.#reaper);
+    clearTimeout(this.#retryTimer);
+    this.#available = false;
+    this.#close(this.#client);
+    for (const { reject } of this.#waiting) reject?.(engineError('the engine is closed'));
+    this.#waiting = [];
+  }
+
+  /** Rejects with REDIS_ERROR where it cannot be sent or is not answered in time; error replies go to `recover`. */
+  send<Reply>(request: Request): Promise<Reply> {
+    if (!this.#available) return Promise.reject(engineError('Redis is not reachable'));
+    return this.#send<Reply>(
+      request.args,
+      (error) => this.#options.recover(error, request, this) as Promise<Reply>,
+    );
+  }
+
+  /** Sends a command that must follow another closely, as after ASKING. */
+  sendAsking<Reply>(request: Request): Promise<Reply> {
+    if (!this.#available) return Promise.reject(engineError('Redis is not reachable'));
+    const failed = (error: unknown) => Promise.reject(engineError('Redis failed', error));
+    // Where ASKING fails, so does what follows it.
+    this.#send<string>(['ASKING'], failed).catch(() => {});
+    return this.#send<Reply>(
+      request.args,
+      (error) => this.#options.recover(error, request, this) as Promise<Reply>,
+    );
+  }
+
+  #send<Reply>(args: readonly string[], recover: (error: unknown) => Promise<Reply>): Promise<Reply> {
+    return new Promise<Reply>((resolve, reject) => {
+      const waiting: Waiting = { sentMs: performance.now(), reject };
+      this.#waiting.push(waiting);
+      this.#client.sendCommand(args as string[]).then(
+        (reply) => {
+          waiting.reject = undefined;
+          resolve(reply as Reply);
+        },
+        (error: unknown) => {
+          if (waiting.reject === undefined) return;
+          waiting.reject = undefined;
+          resolve(recover(error));
+        },
+      );
+    });
+  }
+
+  #open(): Client {
+    const { target, address, log } = this.#options;
+    const client = newClient(target, address, { connectTimeoutMs, reconnects: true });
+    client.on('error', (error: Error) => {
+      if (client !== this.#client) return;
+      log.debug({ err: error, address }, 'redis connection failed');
+      this.#lose();
+    });
+    client.on('ready', () => {
+      if (client === this.#client) this.#admit(++this.#session);
+    });
+    // It connects again for ever; a rejection means that it was closed, and 'error' events told the rest.
+    client.connect().then(
+      () => {},
+      () => {},
+    );
+    return client;
+  }
+
+  #close(client: Client): void {
+    if (client.isOpen) client.destroy();
+  }
+
+  #admit(session: number): void {
+    this.#stalledMs = undefined;
+    const send: SendDirectly = (args) =>
+      this.#send(args, (error) =>
+        Promise.reject(error instanceof Error ? error : engineError('Redis failed')),
+      );
+    this.#options.admit(send).then(
+      () => {
+        if (session !== this.#session) return;
+        this.#refusal = undefined;
+        this.#available = true;
+        this.#options.onChange();
+      },
+      (error: PresenceError) => {
+        if (session !== this.#session) return;
+        const isRefused = error.code === 'INTERNAL';
+        this.#options.log.debug({ err: error, address: this.address }, 'redis is not fit for service');
+        this.#retryTimer = setTimeout(
+          () => this.#admit(session),
+          isRefused ? refusalRetryMs : admissionRetryMs,
+        );
+        if (!isRefused) return;
+        this.#refusal = error;
+        this.#options.onChange();
+      },
+    );
+  }
+
+  #lose(): void {
+    this.#session++;
+    clearTimeout(this.#retryTimer);
+    if (!this.#available) return;
+    this.#available = false;
+    this.#options.onChange();
+  }
+
+  #reap(): void {
+    const nowMs = performance.now();
+    const overdueMs = nowMs - this.#options.timeoutMs;
+    let done = 0;
+    let timedOut = false;
+    for (const waiting of this.#waiting) {
+      if (waiting.reject !== undefined) {
+        if (waiting.sentMs > overdueMs) break;
+        waiting.reject(engineError(`Redis did not answer within ${this.#options.timeoutMs} ms`));
+        waiting.reject = undefined;
+        timedOut = true;
+      }
+      done++;
+    }
+    if (done > 0) this.#waiting = this.#waiting.slice(done);
+    if (timedOut) this.#stall(nowMs);
+    else if (this.#stalledMs !== undefined && nowMs - this.#stalledMs > deadConnectionMs) this.#reopen(nowMs);
+  }
+
+  /** The socket is up and Redis is silent: fail calls at once until it answers again. */
+  #stall(nowMs: number): void {
+    if (!this.#available) return;
+    this.#stalledMs = nowMs;
+    this.#lose();
+    const session = this.#session;
+    this.#client.sendCommand(['PING']).then(
+      () => {
+        // A demoted or emptied server may come back, so it is checked like a new one.
+        if (session === this.#session) this.#admit(++this.#session);
+      },
+      // The connection went down meanwhile; 'ready' will tell when it is back.
+      () => {},
+    );
+  }
+
+  /** A cut cable leaves a connection that stays silent for ever. */
+  #reopen(nowMs: number): void {
+    if (this.#stopped) return;
+    this.#stalledMs = nowMs;
+    this.#session++;
+    const old = this.#client;
+    this.#client = this.#open();
+    this.#close(old);
+  }
+}
