@@ -1,8 +1,10 @@
+import { parseRedisTarget } from './core/redis-target.ts';
 import { type LogLevel, logLevels } from './observe/log.ts';
 
 /** What the server runs on. Made once from the environment, then frozen. Durations are milliseconds. */
 export interface Config {
   readonly redisUrl: string | undefined;
+  readonly redisPrefix: string;
   readonly ttlMs: number;
   readonly heartbeatIntervalMs: number;
   readonly disconnectGraceMs: number;
@@ -14,6 +16,14 @@ export interface Config {
   readonly maxBulkUsers: number;
   readonly redisTimeoutMs: number;
   readonly lastSeenTtlMs: number;
+  readonly pingIntervalMs: number;
+  readonly pongTimeoutMs: number;
+  readonly idleAfterMs: number;
+  readonly maxConnectionsPerUser: number;
+  readonly maxSessions: number;
+  readonly maxFrameBytes: number;
+  readonly maxFramesPerSecond: number;
+  readonly drainTimeoutMs: number;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
   readonly logLevel: LogLevel;
@@ -38,7 +48,13 @@ const minute = 60 * second;
 const day = 24 * 60 * minute;
 
 export const configOptions: Options = {
-  redisUrl: option('REDIS_URL', '', 'redis:// or rediss:// URL; unset: the memory engine', redisUrl),
+  redisUrl: option(
+    'REDIS_URL',
+    '',
+    'redis://, redis+sentinel:// or redis+cluster:// URL, rediss for TLS; unset: the memory engine',
+    redisUrl,
+  ),
+  redisPrefix: option('REDIS_PREFIX', '', 'at most 64 of A-Z a-z 0-9 : . _ -; before every key', redisPrefix),
   ttlMs: option('USER_STATUS_TTL', '30s', '100ms to 1d', duration(100, day)),
   heartbeatIntervalMs: option(
     'HEARTBEAT_INTERVAL',
@@ -60,6 +76,14 @@ export const configOptions: Options = {
   maxBulkUsers: option('MAX_BULK_USERS', '5000', '1 to 100000', integer(1, 100_000)),
   redisTimeoutMs: option('REDIS_TIMEOUT', '1s', '10ms to 1m', duration(10, minute)),
   lastSeenTtlMs: option('LAST_SEEN_TTL', '30d', '1s to 3650d', duration(second, 3650 * day)),
+  pingIntervalMs: option('PING_INTERVAL', '15s', '50ms to 1h', duration(50, 60 * minute)),
+  pongTimeoutMs: option('PONG_TIMEOUT', '8s', '50ms to 10m', duration(50, 10 * minute)),
+  idleAfterMs: option('IDLE_AFTER', '5m', '0s to 1d', duration(0, day)),
+  maxConnectionsPerUser: option('MAX_CONNECTIONS_PER_USER', '20', '1 to 1000', integer(1, 1000)),
+  maxSessions: option('MAX_SESSIONS', '100000', '1 to 10000000', integer(1, 10_000_000)),
+  maxFrameBytes: option('MAX_FRAME_BYTES', '262144', '1024 to 16777216', integer(1024, 16_777_216)),
+  maxFramesPerSecond: option('MAX_FRAMES_PER_SECOND', '50', '1 to 100000', integer(1, 100_000)),
+  drainTimeoutMs: option('DRAIN_TIMEOUT', '20s', '0s to 1h', duration(0, 60 * minute)),
   allowedOrigins: option(
     'ALLOWED_ORIGINS',
     '',
@@ -145,10 +169,12 @@ function integer(min: number, max: number): (text: string) => number {
 
 function redisUrl(text: string): string | undefined {
   if (text === '') return undefined;
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (!url || !['redis:', 'rediss:'].includes(url.protocol) || url.hostname === '') {
-    throw new Error('must be a URL such as redis://localhost:6379');
-  }
+  parseRedisTarget(text);
+  return text;
+}
+
+function redisPrefix(text: string): string {
+  if (!/^[A-Za-z0-9:._-]{0,64}$/.test(text)) throw new Error('must be at most 64 of A-Z a-z 0-9 : . _ -');
   return text;
 }
 

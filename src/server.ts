@@ -101,6 +101,7 @@ function createStore(config: Config, log: Log): PresenceStore {
   return new RedisStore({
     ...config,
     url: config.redisUrl,
+    prefix: config.redisPrefix,
     timeoutMs: config.redisTimeoutMs,
     nodeId: randomUUID(),
     log,
