@@ -210,7 +210,10 @@ test('F5 the hard bound counts messages too', async () => {
       await client.expectSettingsAck();
       client.send(call(1, HELD));
       await eventually(() => streams.length === 1, 'a stream');
-      for (let i = 0; i < 1_000; i++) streams[0]?.send(Buffer.alloc(0));
+      let accepted = 1;
+      while (streams[0]?.send(Buffer.alloc(0)) && accepted < 1_000) accepted++;
+      assert.ok(accepted < 1_000, 'a producer that stops when told to never meets the hard bound');
+      for (; accepted < 1_000; accepted++) streams[0]?.send(Buffer.alloc(0));
       assert.equal(streams[0]?.queuedBytes, 5_000, '1,000 messages of no bytes and a prefix wait');
       streams[0]?.send(Buffer.alloc(0));
       assert.equal((await readAnswer(client, 1)).status, 8);

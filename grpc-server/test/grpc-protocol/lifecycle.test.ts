@@ -101,8 +101,8 @@ test('drain() and close() at the same time both resolve with the last connection
     const client = await server.connect();
     client.send(call(1, HANG, 'x'));
     await client.expectData(1);
-    const drained = server.server.drain(60_000);
-    const again = server.server.drain(60_000);
+    const drained = server.server.drain(20_000);
+    const again = server.server.drain(20_000);
     const closed = server.server.close();
     await deadline(Promise.all([drained, again, closed]), 'all three');
     assert.equal(server.server.stats().connections, 0);
