@@ -21,6 +21,7 @@ export class RedisServer {
   readonly port: number;
   readonly #folder: string;
   readonly #options: readonly string[];
+  #first: readonly string[] = [];
   #process: ChildProcess | undefined;
 
   constructor(port: number, folder: string, options: readonly string[]) {
@@ -29,11 +30,20 @@ export class RedisServer {
     this.#options = options;
   }
 
-  static async start(options: readonly string[] = []): Promise<RedisServer> {
+  /** @param prepare makes files in the folder, and answers what goes before all options on the command line */
+  static async start(
+    options: readonly string[] = [],
+    prepare: (folder: string) => Promise<readonly string[]> = async () => [],
+  ): Promise<RedisServer> {
     const folder = await mkdtemp(join(tmpdir(), 'pilotlight-redis-'));
     const server = new RedisServer(await freePort(), folder, options);
+    server.#first = await prepare(folder);
     await server.run();
     return server;
+  }
+
+  get isRunning(): boolean {
+    return this.#process !== undefined;
   }
 
   get url(): string {
@@ -49,6 +59,7 @@ export class RedisServer {
     const child = spawn(
       'redis-server',
       [
+        ...this.#first,
         '--port',
         String(this.port),
         '--bind',

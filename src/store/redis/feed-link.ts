@@ -67,9 +67,21 @@ export class FeedLink {
   }
 
   unsubscribe(channel: string): void {
-    if (!this.#subscriptions.delete(channel)) return;
-    // Unsubscribing fails only with the connection, and with it the subscription is gone.
-    if (this.#client?.isReady) this.#client.sUnsubscribe(channel).catch(() => {});
+    const subscription = this.#subscriptions.get(channel);
+    if (!subscription) return;
+    this.#subscriptions.delete(channel);
+    if (!this.#client?.isReady) return;
+    // Unsubscribing fails only with the connection, and with it the subscription is gone. Without the listener, the client
+    // would take a subscription made meanwhile for this one.
+    this.#client.sUnsubscribe(channel, subscription.listen).catch(() => {});
+  }
+
+  /** Subscribes anew, since nothing is heard of a channel that should not be silent. */
+  renew(channel: string): void {
+    const subscription = this.#subscriptions.get(channel);
+    if (!subscription?.isLive) return;
+    this.unsubscribe(channel);
+    this.subscribe(channel, subscription.listen);
   }
 
   stop(): void {

@@ -309,6 +309,8 @@ export class Feed {
       followed.behindAt = undefined;
       followed.verifiedMs = performance.now();
     } else if (seq < followed.told || followed.behindAt === followed.told || occasion === 'resumed') {
+      // Messages that were lost without a sign: the server may have dropped the subscription.
+      if (followed.behindAt === followed.told) followed.link?.renew(followed.channel);
       followed.behindAt = undefined;
       this.#closeGap(partition, followed, []);
     } else {

@@ -4,27 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from 'redis';
 import { contractPartitions, contractPolicy, testStoreContract } from '../../../test/store-contract.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
+import { followAll, startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import { PresenceError } from '../../core/errors.ts';
 import { silentLog } from '../../observe/log.ts';
-import { RedisStore, type RedisStoreOptions } from './redis-store.ts';
-
-let nextNode = 0;
-
-async function startStore(redis: RedisServer, options: Partial<RedisStoreOptions> = {}): Promise<RedisStore> {
-  const store = new RedisStore({
-    ...contractPolicy,
-    url: redis.url,
-    timeoutMs: 1000,
-    partitions: contractPartitions,
-    lastSeenTtlMs: 60_000,
-    nodeId: `node-${nextNode++}`,
-    log: silentLog,
-    ...options,
-  });
-  await store.start();
-  return store;
-}
+import { RedisStore } from './redis-store.ts';
 
 testStoreContract('redis', async () => {
   const redis = await RedisServer.start();
@@ -251,17 +235,6 @@ describe('redis store, faults', () => {
     await redis.stop();
   });
 });
-
-async function followAll(store: RedisStore): Promise<void> {
-  await waitFor('the feed to connect', async () => {
-    try {
-      for (let partition = 0; partition < contractPartitions; partition++) await store.follow(partition);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
 
 async function assertEngineError(call: Promise<unknown>, timeoutMs: number): Promise<void> {
   const startMs = performance.now();

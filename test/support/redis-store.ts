@@ -1,0 +1,36 @@
+import { silentLog } from '../../src/observe/log.ts';
+import { RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis-store.ts';
+import { contractPartitions, contractPolicy } from '../store-contract.ts';
+import { waitFor } from './wait.ts';
+
+let nextNode = 0;
+
+/** A store on a Redis of the test's own, with the contract suite's policy unless told otherwise. */
+export async function startStore(
+  redis: { readonly url: string },
+  options: Partial<RedisStoreOptions> = {},
+): Promise<RedisStore> {
+  const store = new RedisStore({
+    ...contractPolicy,
+    url: redis.url,
+    timeoutMs: 1000,
+    partitions: contractPartitions,
+    lastSeenTtlMs: 60_000,
+    nodeId: `node-${nextNode++}`,
+    log: silentLog,
+    ...options,
+  });
+  await store.start();
+  return store;
+}
+
+export async function followAll(store: RedisStore): Promise<void> {
+  await waitFor('the feed to connect', async () => {
+    try {
+      for (let partition = 0; partition < contractPartitions; partition++) await store.follow(partition);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
