@@ -14,8 +14,6 @@ export interface RedisStats {
   readonly ownedPartitions: number;
   /** Gaps in the feed that were closed from the log. */
   readonly gapsClosed: number;
-  /** Gaps that could not be, so that watched users were read afresh. */
-  readonly lostPartitions: number;
-  /** Followed partitions whose feed is not caught up now. */
-  readonly laggingPartitions: number;
+  /** Followed partitions whose messages do not come now. */
+  readonly silentPartitions: number;
 }

@@ -11,11 +11,12 @@
  * | `presence:P:seq` | string | version of the partition's last transition | none |
  * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
+ * | `presence:report:NODE` | string | what a node tells the others of itself, JSON | 5 s |
  * | `presence:partitions` | string | PARTITIONS, checked at start | none |
  * | channel `presence:P` | sharded pub/sub | the log's entries as they are written | |
  *
  * REDIS_PREFIX goes before each. In Cluster the partition goes before each as a hash tag, so that one script may touch
- * all of a partition's keys: `{17}user:status:ID`, with REDIS_PREFIX `app:` it is `app:{17}user:status:ID`. The two keys
+ * all of a partition's keys: `{17}user:status:ID`, with REDIS_PREFIX `app:` it is `app:{17}user:status:ID`. The keys
  * without a partition are with partition 0.
  */
 export class Keys {
@@ -69,6 +70,10 @@ export class Keys {
 
   nodes(): string {
     return `${this.#starts[0]}presence:nodes`;
+  }
+
+  report(nodeId: string): string {
+    return `${this.#starts[0]}presence:report:${nodeId}`;
   }
 
   partitions(): string {

@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { PresenceError } from '../../core/errors.ts';
 import { joinAddress, type RedisTarget, splitAddress } from '../../core/redis-target.ts';
 import type { Log } from '../../observe/log.ts';
+import { Histogram } from '../../observe/measure.ts';
 import { Admission } from './admission.ts';
 import { type Locator, newLocator } from './locator.ts';
 import { engineError } from './redis-client.ts';
-import { RedisLink, type Request } from './redis-link.ts';
+import { type CommandMeasures, RedisLink, type Request } from './redis-link.ts';
 import type { Script } from './scripts.ts';
 
 export interface RedisEngineOptions {
@@ -18,7 +19,7 @@ export interface RedisEngineOptions {
   readonly log: Log;
 }
 
-export interface EngineStats {
+export interface EngineStats extends Readonly<CommandMeasures> {
   /** Redis servers that hold partitions. */
   readonly servers: number;
   readonly unavailablePartitions: number;
@@ -45,6 +46,7 @@ export class RedisEngine {
   readonly #locator: Locator;
   readonly #admission: Admission;
   readonly #links = new Map<string, RedisLink>();
+  readonly #measures: CommandMeasures = { commandSeconds: new Histogram(), errors: 0 };
   /** The link to each partition's server. */
   readonly #homes: (RedisLink | undefined)[];
   #timer: NodeJS.Timeout | undefined;
@@ -164,6 +166,7 @@ export class RedisEngine {
       outages: this.#outages,
       outageMs: Math.round(this.#pastOutagesMs + runningMs),
       inFlight,
+      ...this.#measures,
     };
   }
 
@@ -179,7 +182,7 @@ export class RedisEngine {
     const { message } = error as Error;
     const again: Request = { ...request, attempt: request.attempt + 1 };
     const [code, , address] = message.split(' ');
-    if (this.#stopped || again.attempt > maxAttempts) throw engineError('Redis failed', error);
+    if (this.#stopped || again.attempt > maxAttempts) throw this.#failure(error);
     switch (code) {
       case 'NOSCRIPT': {
         const { script, args } = request;
@@ -201,7 +204,12 @@ export class RedisEngine {
         // A demoted master, a shard without one, a closed connection: somebody else may hold the partition by now.
         this.#locateNow();
     }
-    throw engineError('Redis failed', error);
+    throw this.#failure(error);
+  }
+
+  #failure(error: unknown): PresenceError {
+    this.#measures.errors++;
+    return engineError('Redis failed', error);
   }
 
   async #readyLinkAt(address: string, from: RedisLink): Promise<RedisLink> {
@@ -218,6 +226,7 @@ export class RedisEngine {
       link = new RedisLink({
         ...this.#options,
         address,
+        measures: this.#measures,
         admit: async (send) => {
           const isFirst = this.#homes[0]?.address === address;
           await this.#admission.check(send, isFirst);

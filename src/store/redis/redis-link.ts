@@ -1,6 +1,7 @@
 import type { PresenceError } from '../../core/errors.ts';
 import type { RedisTarget } from '../../core/redis-target.ts';
 import type { Log } from '../../observe/log.ts';
+import type { Histogram } from '../../observe/measure.ts';
 import { type Client, engineError, newClient } from './redis-client.ts';
 import type { Script } from './scripts.ts';
 
@@ -14,6 +15,14 @@ export interface Request {
   readonly attempt: number;
 }
 
+/** What all links of an engine count together. */
+export interface CommandMeasures {
+  /** From sending a command to its reply, seconds. */
+  readonly commandSeconds: Histogram;
+  /** Commands that failed or got no reply in time. */
+  errors: number;
+}
+
 /** Sends a command on a connection that is not in service yet. */
 export type SendDirectly = <Reply>(args: readonly string[]) => Promise<Reply>;
 
@@ -23,6 +32,7 @@ export interface RedisLinkOptions {
   /** How long a reply may take, ms. */
   readonly timeoutMs: number;
   readonly log: Log;
+  readonly measures: CommandMeasures;
   /**
    * Checks a server that was just connected to; rejecting keeps it out of service. PresenceError INTERNAL: for a reason
    * that an operator has to mend. Anything else is tried again shortly.
@@ -126,6 +136,7 @@ export class RedisLink {
       this.#client.sendCommand(args as string[]).then(
         (reply) => {
           waiting.reject = undefined;
+          this.#options.measures.commandSeconds.observeSince(waiting.sentMs);
           resolve(reply as Reply);
         },
         (error: unknown) => {
@@ -206,6 +217,7 @@ export class RedisLink {
         if (waiting.sentMs > overdueMs) break;
         waiting.reject(engineError(`Redis did not answer within ${this.#options.timeoutMs} ms`));
         waiting.reject = undefined;
+        this.#options.measures.errors++;
         timedOut = true;
       }
       done++;

@@ -5,6 +5,7 @@ import type { FeedListener, PresenceStore } from '../../core/store.ts';
 import type { Log } from '../../observe/log.ts';
 import { Feed, type FeedStats } from './feed.ts';
 import { Keys } from './keys.ts';
+import { RedisOverview } from './overview.ts';
 import { Reader } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
@@ -37,6 +38,7 @@ export interface RedisStoreStats extends EngineStats, FeedStats, SweeperStats {
 
 /** The engine that many servers share. Each method is one command or one script; lua/ says what they do. */
 export class RedisStore implements PresenceStore {
+  readonly overview: RedisOverview;
   readonly #options: RedisStoreOptions;
   readonly #keys: Keys;
   readonly #engine: RedisEngine;
@@ -66,6 +68,7 @@ export class RedisStore implements PresenceStore {
     this.#keys = keys;
     const engine = new RedisEngine({ ...options, target, partitionsKey: keys.partitions() });
     this.#engine = engine;
+    this.overview = new RedisOverview({ ...options, engine, keys });
     this.#feed = new Feed({ ...options, target, keys, engine });
     this.#reader = new Reader({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
     this.#sweeper = new Sweeper({

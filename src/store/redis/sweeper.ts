@@ -1,5 +1,6 @@
 import type { LeasePolicy } from '../../core/presence.ts';
 import type { Log } from '../../observe/log.ts';
+import { Histogram } from '../../observe/measure.ts';
 import type { Keys } from './keys.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
@@ -38,6 +39,8 @@ export interface SweeperStats {
   readonly extended: number;
   /** Latest judgement after its time, ms. */
   readonly maxLatenessMs: number;
+  /** One look at what is due, and judging it, seconds. */
+  readonly sweepSeconds: Histogram;
 }
 
 /**
@@ -61,6 +64,7 @@ export class Sweeper {
   #expired = 0;
   #extended = 0;
   #maxLatenessMs = 0;
+  readonly #sweepSeconds = new Histogram();
 
   constructor(options: SweeperOptions) {
     this.#options = options;
@@ -96,6 +100,7 @@ export class Sweeper {
       expired: this.#expired,
       extended: this.#extended,
       maxLatenessMs: this.#maxLatenessMs,
+      sweepSeconds: this.#sweepSeconds,
     };
   }
 
@@ -179,6 +184,7 @@ export class Sweeper {
     const { engine, keys } = this.#options;
     const deadlines = group.map((partition) => keys.deadlines(partition));
     let isMoreDue = true;
+    const startMs = performance.now();
     while (isMoreDue && !this.#stopped) {
       const found = await engine.run<[position: number, ...users: string[]][]>(
         group[0] as number,
@@ -192,6 +198,7 @@ export class Sweeper {
         isMoreDue ||= users.length === batchUsers;
       }
     }
+    this.#sweepSeconds.observeSince(startMs);
   }
 
   async #judge(partition: number, users: readonly string[]): Promise<void> {
