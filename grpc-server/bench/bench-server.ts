@@ -1,6 +1,6 @@
 /**
  * One server under test in a process of its own: `bench-server.ts ours|grpc-js`. Talks to the benchmark by
- * IPC: says its port; on 'broadcast' writes one change to every watcher; on 'memory' reports its memory.
+ * IPC: says its port; on 'broadcast' writes one change to every watcher; on 'memory' and 'cpu' reports what it has used.
  */
 import grpc from '@grpc/grpc-js';
 import { encodeMessage, GrpcServer, type ServerStream } from '../src/index.ts';
@@ -111,6 +111,9 @@ process.on('message', (request: string) => {
   if (request === 'broadcast') {
     process.send?.({ sentNs: process.hrtime.bigint().toString() });
     subject.broadcast();
+  } else if (request === 'cpu') {
+    const { user, system } = process.cpuUsage();
+    process.send?.({ cpuUs: user + system });
   } else if (request === 'memory') {
     globalThis.gc?.();
     globalThis.gc?.();

@@ -180,7 +180,7 @@ class BlockWriter {
 
   /** RFC 7541 §5.2. */
   private string(text: string): void {
-    const packed = this.huffman ? huffmanLength(text) : text.length;
+    const packed = this.huffman ? huffmanLength(text) : Number.POSITIVE_INFINITY;
     if (packed <= text.length && text !== '') {
       this.integer(0x80, 7, packed);
       this.position = huffmanEncode(text, this.bytes, this.position);
