@@ -42,7 +42,10 @@ import type { Stream } from './stream.ts';
 import { TimerNode, type TimerTarget, type TimerWheel } from './timer-wheel.ts';
 
 const DEFAULT_HEADER_TABLE_BYTES = 4_096;
-/** Streams that we reset are remembered so that late frames on them are ignored (§5.4.2). */
+/**
+ * Streams that we reset are remembered so that late frames on them are ignored (§5.4.2): this many, and at least as
+ * many as the client may have open, since all of them may be answered early at once.
+ */
 const REMEMBERED_RESETS = 128;
 const REMEMBERED_GAPS = 32;
 const SETTINGS_ACK_BYTES = 9;
@@ -744,7 +747,7 @@ export class Connection implements FrameSink, TimerTarget {
   private writeRstStream(streamId: number, code: number): void {
     this.resetIds ??= [];
     this.resetIds[this.resetCursor] = streamId;
-    this.resetCursor = (this.resetCursor + 1) % REMEMBERED_RESETS;
+    this.resetCursor = (this.resetCursor + 1) % Math.max(REMEMBERED_RESETS, this.limits.maxConcurrentStreams);
     const at = this.sender.reserveControl(RST_STREAM_FRAME_BYTES);
     writeRstStream(this.sender.target, at, streamId, code);
     this.checkControlQueue();
