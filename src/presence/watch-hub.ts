@@ -1,3 +1,4 @@
+import { isSameCustomStatus } from '../core/custom-status.ts';
 import { PresenceError } from '../core/errors.ts';
 import { partitionOf } from '../core/partition.ts';
 import type { UserState } from '../core/presence.ts';
@@ -23,6 +24,8 @@ export interface WatchHubOptions {
   readonly partitions: number;
   /** Most users that one subscription may watch. */
   readonly maxWatchedUsers: number;
+  /** Length of a lease: for how long an engine that lost data is not believed that a user is OFFLINE. */
+  readonly ttlMs: number;
   readonly log: Log;
 }
 
@@ -55,6 +58,12 @@ interface WatchedUser {
   loading: Promise<void> | undefined;
   /** Whether the state came after the feed last lost track. */
   isFresh: boolean;
+  /** Until when the engine, which lost data, is not believed that the user is OFFLINE; 0 = it is. */
+  doubtedUntilMs: number;
+  /** When the engine said this state. */
+  readAtMs: number;
+  /** Version that a caller of this node knows of, because it wrote it. */
+  writtenVersion: number;
 }
 
 interface WatchedPartition {
@@ -62,11 +71,16 @@ interface WatchedPartition {
   readonly users: Set<WatchedUser>;
   /** A fresh read is under way because the feed lost track. */
   reloading: boolean;
+  /** How often it did. */
+  losses: number;
+  doubtTimer: NodeJS.Timeout | undefined;
 }
 
 /** How long to wait before a fresh read is tried again, ms. */
 const reloadRetryMs = 500;
 const reloadBatchUsers = 1000;
+/** Last seen of an ONLINE user moves with every heartbeat, unseen by the feed: how old it may be in an answer, ms. */
+const lastSeenStaleMs = 1000;
 
 /**
  * Who watches whom on this node. A watched user's state is held once, kept true by the store's feed, and fanned out:
@@ -130,10 +144,29 @@ export class WatchHub implements FeedListener {
     };
   }
 
-  /** What is known here of a watched user, kept true by the feed; undefined = not watched, or not known yet. */
+  /** What is known here of a watched user, true but for the last few seconds at most; undefined = ask the store. */
   stateOf(userId: string): UserState | undefined {
     const user = this.#users.get(userId);
-    return user?.partition.reloading ? undefined : user?.state;
+    if (!user?.state || user.partition.reloading || user.state.version < user.writtenVersion)
+      return undefined;
+    if (!this.#options.store.isCurrent(user.partition.number)) return undefined;
+    const isLastSeenOld =
+      user.state.status === 'ONLINE' && performance.now() - user.readAtMs > lastSeenStaleMs;
+    return isLastSeenOld && user.doubtedUntilMs === 0 ? undefined : user.state;
+  }
+
+  /** Takes note of a state that a caller wrote: no query of this node may answer an older one any more. */
+  noteWritten(state: UserState): void {
+    const user = this.#users.get(state.userId);
+    if (user) user.writtenVersion = Math.max(user.writtenVersion, state.version);
+  }
+
+  /** Takes note of a state that was read for a query: its last seen may be newer. */
+  noteRead(state: UserState): void {
+    const user = this.#users.get(state.userId);
+    if (!user?.isFresh || user.state?.version !== state.version) return;
+    user.state = state;
+    user.readAtMs = performance.now();
   }
 
   transitions(states: readonly UserState[]): void {
@@ -142,8 +175,7 @@ export class WatchHub implements FeedListener {
       if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version))
         continue;
       this.#timeFanOut();
-      user.isFresh = true;
-      this.#change(user, state);
+      this.#settle(user, state);
     }
     this.#onTransitions?.(states);
   }
@@ -152,7 +184,11 @@ export class WatchHub implements FeedListener {
     const watched = this.#partitions.get(partition);
     if (!watched) return;
     this.#losses++;
-    for (const user of watched.users) user.isFresh = false;
+    watched.losses++;
+    for (const user of watched.users) {
+      user.isFresh = false;
+      user.doubtedUntilMs = 0;
+    }
     if (watched.reloading) return;
     watched.reloading = true;
     this.#reload(watched);
@@ -163,7 +199,17 @@ export class WatchHub implements FeedListener {
     let user = this.#users.get(userId);
     if (!user) {
       const partition = this.#partition(partitionOf(userId, this.#options.partitions));
-      user = { userId, partition, state: undefined, watchers: new Set(), loading: undefined, isFresh: true };
+      user = {
+        userId,
+        partition,
+        state: undefined,
+        watchers: new Set(),
+        loading: undefined,
+        isFresh: true,
+        doubtedUntilMs: 0,
+        readAtMs: 0,
+        writtenVersion: 0,
+      };
       this.#users.set(userId, user);
       partition.users.add(user);
     }
@@ -181,6 +227,7 @@ export class WatchHub implements FeedListener {
     partition.users.delete(user);
     if (partition.users.size > 0) return;
     this.#partitions.delete(partition.number);
+    clearTimeout(partition.doubtTimer);
     if (this.#onTransitions) return;
     this.#following.delete(partition.number);
     this.#options.store.unfollow(partition.number);
@@ -223,7 +270,7 @@ export class WatchHub implements FeedListener {
   #partition(number: number): WatchedPartition {
     let partition = this.#partitions.get(number);
     if (!partition) {
-      partition = { number, users: new Set(), reloading: false };
+      partition = { number, users: new Set(), reloading: false, losses: 0, doubtTimer: undefined };
       this.#partitions.set(number, partition);
     }
     return partition;
@@ -256,18 +303,40 @@ export class WatchHub implements FeedListener {
     return following;
   }
 
-  /** Takes a state that was read, unless the feed has brought a newer one. */
+  /** Takes a state that was read, unless the feed has brought a newer one, or the engine is not to be believed. */
   #adopt(user: WatchedUser, state: UserState): void {
     if (user.state === undefined) this.#change(user, state);
-    else if (!user.isFresh || state.version > user.state.version) {
-      user.isFresh = true;
-      if (isSeenAlike(user.state, state)) user.state = state;
-      else this.#change(user, state);
+    else if (user.isFresh && state.version <= user.state.version) return;
+    else if (!this.#isDoubtful(user, user.state, state)) this.#settle(user, state);
+  }
+
+  /**
+   * A read older than what is known means that the engine lost data. Its OFFLINE says nothing then: the user keeps the
+   * last known state for one TTL, in which heartbeats bring back whoever is alive.
+   */
+  #isDoubtful(user: WatchedUser, known: UserState, read: UserState): boolean {
+    if (read.version >= known.version || read.status === 'ONLINE' || known.status === 'OFFLINE') return false;
+    const nowMs = performance.now();
+    if (user.doubtedUntilMs === 0) user.doubtedUntilMs = nowMs + this.#options.ttlMs;
+    return nowMs < user.doubtedUntilMs;
+  }
+
+  /** What comes after a loss may be no news to watchers. */
+  #settle(user: WatchedUser, state: UserState): void {
+    const isNews = user.isFresh || user.state === undefined || !isSeenAlike(user.state, state);
+    user.isFresh = true;
+    user.doubtedUntilMs = 0;
+    if (isNews) {
+      this.#change(user, state);
+      return;
     }
+    user.state = state;
+    user.readAtMs = performance.now();
   }
 
   #change(user: WatchedUser, state: UserState): void {
     user.state = state;
+    user.readAtMs = performance.now();
     const event: WatchEvent = { state, snapshot: false };
     for (const watcher of user.watchers) watcher.offer(user, event);
   }
@@ -277,6 +346,7 @@ export class WatchHub implements FeedListener {
     this.#readAfresh(partition).then(
       () => {
         partition.reloading = false;
+        this.#awaitDoubts(partition);
       },
       (error: unknown) => {
         this.#options.log.debug(
@@ -288,13 +358,35 @@ export class WatchHub implements FeedListener {
     );
   }
 
+  /** Reads again when the first doubt ends: who has not come back by then is OFFLINE. */
+  #awaitDoubts(partition: WatchedPartition): void {
+    clearTimeout(partition.doubtTimer);
+    let endMs = Number.POSITIVE_INFINITY;
+    for (const { doubtedUntilMs } of partition.users) {
+      if (doubtedUntilMs > 0) endMs = Math.min(endMs, doubtedUntilMs);
+    }
+    if (endMs === Number.POSITIVE_INFINITY) return;
+    const read = () => {
+      if (partition.reloading) return;
+      partition.reloading = true;
+      this.#reload(partition);
+    };
+    partition.doubtTimer = setTimeout(read, Math.max(0, endMs - performance.now()) + 1).unref();
+  }
+
   /** Until nobody in the partition is stale: the feed may lose track again meanwhile. */
   async #readAfresh(partition: WatchedPartition): Promise<void> {
     for (;;) {
-      const stale = [...partition.users].filter((user) => !user.isFresh && user.state !== undefined);
+      const nowMs = performance.now();
+      const stale = [...partition.users].filter(
+        (user) => !user.isFresh && user.state !== undefined && user.doubtedUntilMs <= nowMs,
+      );
       if (stale.length === 0) return;
+      const { losses } = partition;
       const users = stale.slice(0, reloadBatchUsers);
       const states = await this.#options.store.read(users.map((user) => user.userId));
+      // A loss meanwhile makes the read too early.
+      if (losses !== partition.losses) continue;
       for (const [index, user] of users.entries()) this.#adopt(user, states[index] as UserState);
     }
   }
@@ -310,6 +402,8 @@ export class Subscription {
   #untold: Set<WatchedUser> | undefined;
   /** Users of whom the sink has not had a snapshot. */
   #unintroduced: Set<WatchedUser> | undefined;
+  /** Versions that the sink has from an earlier subscription. */
+  #known: Map<WatchedUser, number> | undefined;
   #isFull = false;
   #isClosed = false;
 
@@ -324,13 +418,19 @@ export class Subscription {
     return this.#watched.size;
   }
 
+  /** Whether the sink has been told less than is known here, because it was full. */
+  get isBehind(): boolean {
+    return this.#untold !== undefined && this.#untold.size > 0;
+  }
+
   /**
    * Watches more users; each one's snapshot goes to the sink before any change. Those watched already are left as they
    * are. When it fails, none of `userIds` was added.
    *
+   * @param knownVersions versions that the watcher has already: a user who still has that one is left out of the snapshot
    * @throws PresenceError INVALID_ARGUMENT: more than MAX_WATCHED_USERS; REDIS_ERROR
    */
-  async watch(userIds: readonly string[]): Promise<void> {
+  async watch(userIds: readonly string[], knownVersions?: ReadonlyMap<string, number>): Promise<void> {
     if (this.#isClosed) return;
     const added = [...new Set(userIds)].filter((userId) => !this.#watched.has(userId));
     if (this.#watched.size + added.length > this.#maxWatchedUsers) {
@@ -344,6 +444,7 @@ export class Subscription {
     for (const user of users) {
       this.#watched.set(user.userId, user);
       this.#unintroduced.add(user);
+      this.#remember(user, knownVersions?.get(user.userId) ?? 0);
       if (user.state !== undefined) this.offer(user, { state: user.state, snapshot: true });
     }
     try {
@@ -362,6 +463,7 @@ export class Subscription {
       this.#watched.delete(userId);
       this.#untold?.delete(user);
       this.#unintroduced?.delete(user);
+      this.#known?.delete(user);
       this.#hub.remove(this, user);
     }
   }
@@ -395,11 +497,27 @@ export class Subscription {
     }
     const isFirst = this.#unintroduced?.delete(user) ?? false;
     if (this.#unintroduced?.size === 0) this.#unintroduced = undefined;
+    if (isFirst && this.#takeKnown(user) === event.state.version) return;
     const told = isFirst === event.snapshot ? event : { state: event.state, snapshot: isFirst };
     this.#isFull = !this.#sink.send(told);
+  }
+
+  #remember(user: WatchedUser, version: number): void {
+    if (version === 0) return;
+    this.#known ??= new Map();
+    this.#known.set(user, version);
+  }
+
+  #takeKnown(user: WatchedUser): number | undefined {
+    const version = this.#known?.get(user);
+    this.#known?.delete(user);
+    if (this.#known?.size === 0) this.#known = undefined;
+    return version;
   }
 }
 
 function isSeenAlike(a: UserState, b: UserState): boolean {
-  return a.status === b.status && a.activity === b.activity;
+  return (
+    a.status === b.status && a.activity === b.activity && isSameCustomStatus(a.customStatus, b.customStatus)
+  );
 }

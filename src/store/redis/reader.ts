@@ -106,6 +106,7 @@ function unknownState(userId: string): UserState {
     status: 'OFFLINE',
     activity: null,
     cause: null,
+    customStatus: null,
     sinceMs: 0,
     changedAtMs: 0,
     lastSeenMs: 0,
