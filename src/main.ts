@@ -1,5 +1,4 @@
 /** The command line; the only user of `process`. */
-import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import {
   type CommandContext,
@@ -12,10 +11,7 @@ import {
 import { ConfigError, parseDuration, readConfig } from './config.ts';
 import { createLog } from './observe/log.ts';
 import { Server } from './server.ts';
-
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-  version: string;
-};
+import { version } from './version.ts';
 
 async function serve(): Promise<void> {
   const config = readConfig(process.env);

@@ -1,14 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import type { Config } from './config.ts';
-import type { PresenceStore } from './core/store.ts';
 import type { Log } from './observe/log.ts';
+import { Metrics } from './observe/metrics.ts';
+import { Monitor, type Sources } from './observe/monitor.ts';
 import { Tracing } from './observe/tracing.ts';
 import { PresenceService } from './presence/presence-service.ts';
+import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
 import { GrpcTransport } from './transport/grpc/grpc-transport.ts';
 import { HttpTransport } from './transport/http/http-transport.ts';
+import { version } from './version.ts';
 
 /** How long open calls may take to end when the server stops, ms. */
 const drainTimeoutMs = 5000;
@@ -23,35 +26,57 @@ export interface Addresses {
 export class Server {
   readonly #config: Config;
   readonly #log: Log;
-  readonly #store: PresenceStore;
+  readonly #nodeId = randomUUID();
+  readonly #store: MemoryStore | RedisStore;
   readonly #hub: WatchHub;
+  readonly #transitions: TransitionLog;
+  readonly #presence: PresenceService;
+  readonly #monitor: Monitor;
   readonly #grpc: GrpcTransport;
   readonly #http: HttpTransport;
+  /** Why calls cannot be served; one judgement for HTTP and gRPC probes. */
+  #notReadyReasons: readonly string[] = ['the server is starting'];
   #healthTimer: NodeJS.Timeout | undefined;
+  #isStopping = false;
   #stopping: Promise<void> | undefined;
 
   constructor(config: Config, log: Log) {
     this.#config = config;
     this.#log = log;
-    this.#store = createStore(config, log);
+    this.#store = createStore(config, this.#nodeId, log);
     this.#hub = new WatchHub({
       store: this.#store,
       partitions: config.partitions,
       maxWatchedUsers: config.maxWatchedUsers,
+      ttlMs: config.ttlMs,
       log,
     });
-    const presence = new PresenceService({ ...config, store: this.#store, hub: this.#hub, log });
-    const tracing = new Tracing();
-    this.#grpc = new GrpcTransport({ presence, host: config.host, port: config.grpcPort, log, tracing });
+    this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs: Date.now, log });
+    this.#presence = new PresenceService({ ...config, store: this.#store, hub: this.#hub, log });
+    const shared = { presence: this.#presence, host: config.host, log, tracing: new Tracing() };
+    this.#grpc = new GrpcTransport({ ...shared, port: config.grpcPort });
+    const sources = this.#sources();
+    const monitor = new Monitor(sources, log);
+    this.#monitor = monitor;
+    const transitions = this.#transitions;
     this.#http = new HttpTransport({
-      host: config.host,
+      ...config,
+      ...shared,
       port: config.httpPort,
-      notReadyReason: () => this.#notReadyReason(),
+      version,
+      notReadyReasons: sources.notReadyReasons,
+      metrics: new Metrics(sources, monitor),
+      stats: {
+        stats: () => monitor.stats(),
+        recentTransitions: () => transitions.recent(),
+        onTick: (listener) => monitor.listen(listener),
+        onTransitions: (listener) => transitions.listen(listener),
+      },
     });
   }
 
   /** Which engine serves: `memory` or `redis`. */
-  get engine(): string {
+  get engine(): 'memory' | 'redis' {
     return this.#config.redisUrl === undefined ? 'memory' : 'redis';
   }
 
@@ -59,10 +84,12 @@ export class Server {
   async start(): Promise<Addresses> {
     try {
       await this.#store.start();
+      await this.#transitions.start();
+      this.#monitor.start();
       const grpc = await this.#grpc.start();
       const http = await this.#http.start();
-      this.#healthTimer = setInterval(() => this.#grpc.setServing(this.#store.available), healthIntervalMs);
-      this.#grpc.setServing(this.#store.available);
+      this.#healthTimer = setInterval(() => this.#judgeHealth(), healthIntervalMs);
+      this.#judgeHealth();
       return { grpc, http };
     } catch (error) {
       await this.stop();
@@ -72,6 +99,7 @@ export class Server {
 
   /** Takes no more calls, lets open ones end for a while, and leaves all leases to run. */
   stop(): Promise<void> {
+    this.#isStopping = true;
     this.#stopping ??= this.#stop();
     return this.#stopping;
   }
@@ -83,27 +111,77 @@ export class Server {
 
   async #stop(): Promise<void> {
     clearInterval(this.#healthTimer);
+    this.#judgeHealth();
     await this.#grpc.drain(drainTimeoutMs);
     await this.#http.stop();
+    await this.#monitor.stop();
+    this.#transitions.stop();
     this.#hub.stop();
     await this.#store.stop();
     this.#log.info('stopped');
   }
 
-  #notReadyReason(): string | null {
-    if (this.#stopping) return 'the server is stopping';
-    return this.#store.available ? null : 'the engine does not answer';
+  #judgeHealth(): void {
+    const reasons: string[] = [];
+    if (this.#isStopping) reasons.push('the server is stopping');
+    if (!this.#store.available) reasons.push('the engine does not answer');
+    else if (!this.#isFeedCaughtUp()) reasons.push('the feed is not caught up');
+    this.#notReadyReasons = reasons;
+    this.#grpc.setServing(reasons.length === 0);
+  }
+
+  #isFeedCaughtUp(): boolean {
+    const silentPartitions = this.#redisStats()?.silentPartitions ?? 0;
+    return (
+      this.#transitions.stats().isFollowing && this.#hub.stats().reloading === 0 && silentPartitions === 0
+    );
+  }
+
+  #redisStats() {
+    return this.#store instanceof RedisStore ? this.#store.stats() : null;
+  }
+
+  /** Where monitor and metrics look: only now does one place know every room. */
+  #sources(): Sources {
+    const { partitions, ttlMs, heartbeatIntervalMs } = this.#config;
+    return {
+      nodeId: this.#nodeId,
+      version,
+      engine: this.engine,
+      partitions,
+      ttlMs,
+      heartbeatIntervalMs,
+      overview: this.#store instanceof RedisStore ? this.#store.overview : this.#store,
+      nowMs: Date.now,
+      isEngineAvailable: () => this.#store.available,
+      notReadyReasons: () => this.#notReadyReasons,
+      redis: () => this.#redisStats(),
+      hub: () => this.#hub.stats(),
+      transitions: () => this.#transitions.stats(),
+      heartbeats: () => this.#presence.stats(),
+      connections: () => ({
+        grpc: this.#grpc.stats().streams,
+        websocket: 0,
+        events: this.#http.stats().streams,
+      }),
+      queuedBytes: () => ({
+        grpc: this.#grpc.stats().queuedBytes,
+        websocket: 0,
+        events: this.#http.stats().queuedBytes,
+      }),
+      calls: () => ({ grpc: this.#grpc.calls, ...this.#http.calls }),
+    };
   }
 }
 
-function createStore(config: Config, log: Log): PresenceStore {
+function createStore(config: Config, nodeId: string, log: Log): MemoryStore | RedisStore {
   if (config.redisUrl === undefined) return new MemoryStore({ ...config, clock: { nowMs: Date.now } });
   return new RedisStore({
     ...config,
     url: config.redisUrl,
     prefix: config.redisPrefix,
     timeoutMs: config.redisTimeoutMs,
-    nodeId: randomUUID(),
+    nodeId,
     log,
   });
 }

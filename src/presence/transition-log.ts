@@ -41,9 +41,9 @@ export class TransitionLog {
     options.hub.onTransitions((states) => this.#take(states));
   }
 
-  /** Begins to follow, and goes on trying while the engine is away. */
-  start(): void {
-    this.#follow();
+  /** Begins to follow. Resolves when it does, or when the first attempt failed; it goes on trying then. */
+  start(): Promise<void> {
+    return this.#follow();
   }
 
   stop(): void {
@@ -71,14 +71,14 @@ export class TransitionLog {
     };
   }
 
-  #follow(): void {
-    this.#options.hub.followAll().then(
+  #follow(): Promise<void> {
+    return this.#options.hub.followAll().then(
       () => {
         this.#isFollowing = true;
       },
       (error: unknown) => {
         this.#options.log.debug({ err: error }, 'not all partitions are followed yet, trying again');
-        this.#retryTimer = setTimeout(() => this.#follow(), followRetryMs).unref();
+        this.#retryTimer = setTimeout(() => void this.#follow(), followRetryMs).unref();
       },
     );
   }

@@ -1,48 +1,169 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { fastifyConnectPlugin } from '@connectrpc/connect-fastify';
+import cors from '@fastify/cors';
+import helmet from '@fastify/helmet';
+import swagger from '@fastify/swagger';
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import { PresenceError } from '../../core/errors.ts';
+import type { Log } from '../../observe/log.ts';
+import type { CallMeter } from '../../observe/measure.ts';
+import type { Tracing } from '../../observe/tracing.ts';
+import type { PresenceService } from '../../presence/presence-service.ts';
+import { Doorway } from '../presence-calls.ts';
+import { connectRoutes, toConnectError } from './connect-routes.ts';
+import { dashboardRoutes } from './dashboard-routes.ts';
+import { EventStreams } from './event-stream.ts';
+import { eventsRoute } from './events-route.ts';
+import { answerError, answerErrors } from './http-errors.ts';
+import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
+import { isAllowedOrigin } from './origins.ts';
+import { type StatsSource, statsRoutes } from './stats-routes.ts';
+import { usersRoutes } from './users-routes.ts';
 
-export interface HttpTransportOptions {
+export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
-  /** Why calls cannot be served now; null: they can. */
-  readonly notReadyReason: () => string | null;
+  readonly presence: PresenceService;
+  /** Origins of other hosts whose pages may use this server. */
+  readonly allowedOrigins: readonly string[];
+  readonly maxBulkUsers: number;
+  readonly stats: StatsSource;
+  /** Version of the program, for the OpenAPI document. */
+  readonly version: string;
+  readonly log: Log;
+  readonly tracing: Tracing;
 }
 
-/** The HTTP face of the server: for now, what probes ask. */
+const minBodyBytes = 64 * 1024;
+/** A user id in JSON: 128 bytes of quotes, each escaped, between quotes, and a comma. */
+const maxJsonUserIdBytes = 260;
+
+/** The HTTP face of the server: JSON API, server-sent events, Connect and gRPC-Web, probes, metrics, dashboard. */
 export class HttpTransport {
   readonly #options: HttpTransportOptions;
-  readonly #server: Server;
+  readonly #app: FastifyInstance;
+  readonly #streams = new EventStreams();
+  readonly #json: Doorway;
+  readonly #connect: Doorway;
 
   constructor(options: HttpTransportOptions) {
     this.#options = options;
-    this.#server = createServer({ requestTimeout: 5000, headersTimeout: 5000 }, (request, response) => {
-      const [status, body] = this.#answer(request.url ?? '');
-      response.writeHead(status, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`);
-    });
+    this.#json = new Doorway({ ...options, transport: 'http', toError: (error) => error });
+    this.#connect = new Doorway({ ...options, transport: 'connect', toError: toConnectError });
+    this.#app = this.#createApp();
+  }
+
+  /** The server underneath, for what HTTP is upgraded to. */
+  get server(): Server {
+    return this.#app.server;
+  }
+
+  /** How many calls, and how long they took, by what they came as. */
+  get calls(): { readonly http: CallMeter; readonly connect: CallMeter } {
+    return { http: this.#json.calls, connect: this.#connect.calls };
+  }
+
+  stats(): ReturnType<EventStreams['stats']> {
+    return this.#streams.stats();
   }
 
   async start(): Promise<{ host: string; port: number }> {
-    this.#server.listen(this.#options.port, this.#options.host);
-    await once(this.#server, 'listening');
-    const { address, port } = this.#server.address() as AddressInfo;
+    this.#streams.start();
+    await this.#app.listen({ host: this.#options.host, port: this.#options.port });
+    const { address, port } = this.#app.server.address() as AddressInfo;
     return { host: address, port };
   }
 
   async stop(): Promise<void> {
-    if (!this.#server.listening) return;
-    this.#server.close();
-    this.#server.closeAllConnections();
-    await once(this.#server, 'close');
+    this.#streams.stop();
+    await this.#app.close();
   }
 
-  #answer(url: string): [status: number, body: object] {
-    if (url === '/livez') return [200, { status: 'alive' }];
-    if (url === '/readyz') {
-      const reason = this.#options.notReadyReason();
-      return reason === null ? [200, { status: 'ready' }] : [503, { status: 'not ready', reason }];
-    }
-    return [404, { success: false, error: { code: 'INVALID_ARGUMENT', message: `there is no ${url}` } }];
+  #createApp(): FastifyInstance {
+    const { presence, allowedOrigins, maxBulkUsers, log } = this.#options;
+    const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
+    const app = fastify({
+      bodyLimit: maxBodyBytes,
+      requestTimeout: 10_000,
+      // Longer than proxies keep theirs, so that they do not send into a connection that closes.
+      keepAliveTimeout: 72_000,
+      forceCloseConnections: true,
+      // An id that is too long is the use case's to refuse, with its reason.
+      routerOptions: { maxParamLength: 2000 },
+      ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
+      frameworkErrors: (_error, _request, reply: FastifyReply) => {
+        answerError(reply, PresenceError.invalidArgument('the URL', 'is malformed'));
+      },
+    });
+    // A form or a text is no message: JSON is asked for by name, which also makes browsers ask for leave first (CORS).
+    app.removeContentTypeParser('text/plain');
+    // Messages are written by protobuf-es, in full and as they are; the response schemas describe, they do not filter.
+    app.setSerializerCompiler(() => JSON.stringify);
+    answerErrors(app, maxBodyBytes, log);
+    app.addHook('onRequest', async ({ headers }) => {
+      if (isAllowedOrigin(headers.origin, headers.host, allowedOrigins)) return;
+      throw new PresenceError(
+        'UNAUTHORIZED',
+        'pages of this origin may not use this server; see ALLOWED_ORIGINS',
+      );
+    });
+    app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
+    app.register(helmet, securityHeaders);
+    app.register(swagger, openApi(this.#options.version));
+    app.register(async (api) => {
+      usersRoutes(api, { presence, doorway: this.#json, maxBulkUsers });
+      eventsRoute(api, { presence, doorway: this.#json, streams: this.#streams });
+      statsRoutes(api, this.#options.stats, this.#streams);
+      operationsRoutes(api, this.#options);
+      api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+    });
+    app.register(fastifyConnectPlugin, {
+      routes: connectRoutes(presence, this.#connect),
+      grpc: false,
+      readMaxBytes: maxBodyBytes,
+      shutdownTimeoutMs: 0,
+    });
+    app.register(dashboardRoutes);
+    return app;
   }
+}
+
+const securityHeaders = {
+  contentSecurityPolicy: {
+    useDefaults: false,
+    directives: {
+      defaultSrc: ["'none'"],
+      scriptSrc: ["'self'"],
+      styleSrc: ["'self'"],
+      imgSrc: ["'self'", 'data:'],
+      fontSrc: ["'self'"],
+      connectSrc: ["'self'"],
+      manifestSrc: ["'self'"],
+      baseUri: ["'none'"],
+      formAction: ["'none'"],
+      frameAncestors: ["'none'"],
+    },
+  },
+  // Whoever ends TLS in front of this server decides on it.
+  strictTransportSecurity: false,
+  // Pages on the allow-list read answers by CORS.
+  crossOriginResourcePolicy: { policy: 'cross-origin' },
+} as const;
+
+function openApi(version: string) {
+  return {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Pilotlight',
+        version,
+        description:
+          'Who is online. Messages are those of presence.v1 in proto3 JSON: 64-bit numbers are strings.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      servers: [{ url: '/' }],
+    },
+  };
 }

@@ -1,0 +1,262 @@
+import { type Metric, Registry } from 'prom-client';
+import type { Histogram } from './measure.ts';
+import type { Monitor, Sources } from './monitor.ts';
+
+interface MetricRow {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  /** Never a user id, nor anything else that callers make up. */
+  readonly labels: readonly string[];
+}
+
+/** Every metric. docs/metrics.md is checked against this table, and the table against what is served. */
+export const metricTable = {
+  pilotlight_info: {
+    type: 'gauge',
+    help: 'Always 1; says what runs.',
+    labels: ['version', 'engine', 'node'],
+  },
+  pilotlight_ready: { type: 'gauge', help: '1 while /readyz says ready, else 0.', labels: [] },
+  pilotlight_online_users: {
+    type: 'gauge',
+    help: 'Users ONLINE in the whole system: the same on every node, so take max(), not sum().',
+    labels: [],
+  },
+  pilotlight_connections: { type: 'gauge', help: 'Open streams and sessions.', labels: ['transport'] },
+  pilotlight_watchers: { type: 'gauge', help: 'Open subscriptions.', labels: [] },
+  pilotlight_watched_users: { type: 'gauge', help: 'Users that somebody watches on this node.', labels: [] },
+  pilotlight_watch_edges: {
+    type: 'gauge',
+    help: 'Pairs of a subscription and a user that it watches.',
+    labels: [],
+  },
+  pilotlight_heartbeats_total: {
+    type: 'counter',
+    help: 'Heartbeats answered: renewed, or refused after a sign-out.',
+    labels: ['outcome'],
+  },
+  pilotlight_transitions_total: {
+    type: 'counter',
+    help: 'Transitions of the whole system as they arrived here: take max() over nodes, not sum().',
+    labels: ['cause'],
+  },
+  pilotlight_rpc_duration_seconds: {
+    type: 'histogram',
+    help: 'Calls by method and code; of a subscription, the time until its snapshot was handed over.',
+    labels: ['transport', 'method', 'code'],
+  },
+  pilotlight_fanout_duration_seconds: {
+    type: 'histogram',
+    help: 'From the arrival of transitions to the last watcher written to.',
+    labels: [],
+  },
+  pilotlight_feed_lag_seconds: {
+    type: 'histogram',
+    help: "From a transition (the engine's clock) to its arrival (this machine's clock).",
+    labels: [],
+  },
+  pilotlight_feed_gaps_closed_total: {
+    type: 'counter',
+    help: 'Gaps in the feed that were closed from the log.',
+    labels: [],
+  },
+  pilotlight_feed_losses_total: {
+    type: 'counter',
+    help: 'Gaps that the log no longer had, so that watched users were read afresh.',
+    labels: [],
+  },
+  pilotlight_feed_lagging_partitions: {
+    type: 'gauge',
+    help: 'Followed partitions whose feed is not caught up.',
+    labels: [],
+  },
+  pilotlight_expiry_lateness_seconds: {
+    type: 'histogram',
+    help: "From a lease's deadline to the user being judged OFFLINE.",
+    labels: [],
+  },
+  pilotlight_sweep_duration_seconds: {
+    type: 'histogram',
+    help: 'One round of judging what is due.',
+    labels: [],
+  },
+  pilotlight_sweeper_partitions: { type: 'gauge', help: 'Partitions that this node sweeps.', labels: [] },
+  pilotlight_conflated_events_total: {
+    type: 'counter',
+    help: 'Steps left out for watchers that were too slow for every one.',
+    labels: [],
+  },
+  pilotlight_queued_bytes: {
+    type: 'gauge',
+    help: 'Bytes that wait for slow clients.',
+    labels: ['transport'],
+  },
+  pilotlight_redis_up: { type: 'gauge', help: '1 while Redis answers, else 0.', labels: [] },
+  pilotlight_redis_command_duration_seconds: {
+    type: 'histogram',
+    help: 'From sending a command to its reply.',
+    labels: [],
+  },
+  pilotlight_redis_errors_total: {
+    type: 'counter',
+    help: 'Commands that failed or got no reply in time.',
+    labels: [],
+  },
+  pilotlight_redis_commands_in_flight: {
+    type: 'gauge',
+    help: 'Commands that await their reply.',
+    labels: [],
+  },
+  pilotlight_engine_memory_bytes: { type: 'gauge', help: 'Memory that the engine uses.', labels: [] },
+  pilotlight_engine_memory_limit_bytes: {
+    type: 'gauge',
+    help: 'Bound of that memory; absent: none.',
+    labels: [],
+  },
+  pilotlight_event_loop_lag_seconds: {
+    type: 'histogram',
+    help: 'How late a timer of 20 ms fires.',
+    labels: [],
+  },
+  process_cpu_seconds_total: { type: 'counter', help: 'User and system CPU time.', labels: [] },
+  process_resident_memory_bytes: { type: 'gauge', help: 'Resident memory.', labels: [] },
+  process_start_time_seconds: {
+    type: 'gauge',
+    help: 'When the server was created, Unix seconds.',
+    labels: [],
+  },
+  nodejs_heap_used_bytes: { type: 'gauge', help: 'JavaScript heap in use.', labels: [] },
+} as const satisfies Record<string, MetricRow>;
+
+export type MetricName = keyof typeof metricTable;
+
+interface Value {
+  readonly value: number;
+  readonly labels?: Readonly<Record<string, string | number>>;
+  readonly metricName?: string;
+}
+
+/** The metrics of a server, read from its parts when Prometheus asks. */
+export class Metrics {
+  readonly #registry = new Registry();
+
+  constructor(sources: Sources, monitor: Monitor) {
+    const read = readers(sources, monitor);
+    for (const [name, { type, help, labels }] of Object.entries(metricTable)) {
+      const values = read[name as MetricName];
+      const metric = {
+        name,
+        help,
+        type,
+        labelNames: labels,
+        get: async () => ({ name, help, type, values: values() }),
+      };
+      // prom-client asks of a metric no more than `name` and `get`; its own classes would have the hot paths pay for labels.
+      this.#registry.registerMetric(metric as unknown as Metric);
+    }
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}
+
+/** Where each metric comes from. Nothing here waits. */
+function readers(sources: Sources, monitor: Monitor): Record<MetricName, () => Value[]> {
+  const redis = <Key extends keyof NonNullable<ReturnType<Sources['redis']>>>(
+    key: Key,
+    make: (value: NonNullable<ReturnType<Sources['redis']>>[Key]) => Value[],
+  ) => {
+    return () => {
+      const stats = sources.redis();
+      return stats ? make(stats[key]) : [];
+    };
+  };
+  return {
+    pilotlight_info: () => [
+      { value: 1, labels: { version: sources.version, engine: sources.engine, node: sources.nodeId } },
+    ],
+    pilotlight_ready: () => one(sources.notReadyReasons().length === 0 ? 1 : 0),
+    pilotlight_online_users: () => known(monitor.gauges.online),
+    pilotlight_connections: () => each('transport', sources.connections()),
+    pilotlight_watchers: () => one(sources.hub().subscriptions),
+    pilotlight_watched_users: () => one(sources.hub().users),
+    pilotlight_watch_edges: () => one(sources.hub().watches),
+    pilotlight_heartbeats_total: () => {
+      const { renewedHeartbeats, refusedHeartbeats } = sources.heartbeats();
+      return each('outcome', { renewed: renewedHeartbeats, refused: refusedHeartbeats });
+    },
+    pilotlight_transitions_total: () => each('cause', sources.transitions().counts),
+    pilotlight_rpc_duration_seconds: () => rpcs(sources.calls()),
+    pilotlight_fanout_duration_seconds: () =>
+      buckets('pilotlight_fanout_duration_seconds', sources.hub().fanOut),
+    pilotlight_feed_lag_seconds: () => buckets('pilotlight_feed_lag_seconds', sources.transitions().feedLag),
+    pilotlight_feed_gaps_closed_total: redis('gapsClosed', one),
+    pilotlight_feed_losses_total: () => one(sources.hub().losses),
+    pilotlight_feed_lagging_partitions: redis('silentPartitions', one),
+    pilotlight_expiry_lateness_seconds: () =>
+      buckets('pilotlight_expiry_lateness_seconds', sources.transitions().expiryLateness),
+    pilotlight_sweep_duration_seconds: redis('sweepSeconds', (histogram) =>
+      buckets('pilotlight_sweep_duration_seconds', histogram),
+    ),
+    pilotlight_sweeper_partitions: () => one(sources.redis()?.ownedPartitions ?? sources.partitions),
+    pilotlight_conflated_events_total: () => one(sources.hub().conflated),
+    pilotlight_queued_bytes: () => each('transport', sources.queuedBytes()),
+    pilotlight_redis_up: redis('errors', () => one(sources.isEngineAvailable() ? 1 : 0)),
+    pilotlight_redis_command_duration_seconds: redis('commandSeconds', (histogram) =>
+      buckets('pilotlight_redis_command_duration_seconds', histogram),
+    ),
+    pilotlight_redis_errors_total: redis('errors', one),
+    pilotlight_redis_commands_in_flight: redis('inFlight', one),
+    pilotlight_engine_memory_bytes: () => known(monitor.gauges.memory?.usedBytes ?? null),
+    pilotlight_engine_memory_limit_bytes: () => known(monitor.gauges.memory?.maxBytes ?? null),
+    pilotlight_event_loop_lag_seconds: () =>
+      buckets('pilotlight_event_loop_lag_seconds', monitor.gauges.eventLoopLag),
+    process_cpu_seconds_total: () => {
+      const { user, system } = process.cpuUsage();
+      return one((user + system) / 1e6);
+    },
+    process_resident_memory_bytes: () => one(process.memoryUsage.rss()),
+    process_start_time_seconds: () => one(monitor.gauges.startedAtMs / 1000),
+    nodejs_heap_used_bytes: () => one(process.memoryUsage().heapUsed),
+  };
+}
+
+function one(value: number): Value[] {
+  return [{ value }];
+}
+
+function known(value: number | null): Value[] {
+  return value === null ? [] : [{ value }];
+}
+
+function each(label: string, values: Readonly<Record<string, number>>): Value[] {
+  return Object.entries(values).map(([name, value]) => ({ value, labels: { [label]: name } }));
+}
+
+function rpcs(calls: ReturnType<Sources['calls']>): Value[] {
+  return Object.entries(calls).flatMap(([transport, meter]) =>
+    [...meter.entries()].flatMap(({ method, code, histogram }) =>
+      buckets('pilotlight_rpc_duration_seconds', histogram, { transport, method, code }),
+    ),
+  );
+}
+
+function buckets(name: MetricName, histogram: Histogram, labels: Record<string, string> = {}): Value[] {
+  let total = 0;
+  const values: Value[] = [...histogram.counts].map((count, bucket) => {
+    total += count;
+    return {
+      metricName: `${name}_bucket`,
+      value: total,
+      labels: { ...labels, le: histogram.bounds[bucket] ?? '+Inf' },
+    };
+  });
+  values.push({ metricName: `${name}_sum`, value: histogram.sum, labels });
+  values.push({ metricName: `${name}_count`, value: histogram.count, labels });
+  return values;
+}

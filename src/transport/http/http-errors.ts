@@ -1,0 +1,99 @@
+import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
+import { errorCatalogue, PresenceError } from '../../core/errors.ts';
+import type { Log } from '../../observe/log.ts';
+
+/** The spec's error body. */
+export interface ErrorBody {
+  readonly success: false;
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+function errorBody({ code, message }: PresenceError): ErrorBody {
+  return { success: false, error: { code, message } };
+}
+
+export const errorSchema = {
+  type: 'object',
+  title: 'Error',
+  additionalProperties: false,
+  required: ['success', 'error'],
+  properties: {
+    success: { const: false },
+    error: {
+      type: 'object',
+      additionalProperties: false,
+      required: ['code', 'message'],
+      properties: {
+        code: { type: 'string', enum: Object.keys(errorCatalogue) },
+        message: { type: 'string', description: 'One sentence for people.' },
+      },
+    },
+  },
+} as const;
+
+/** Every failure of a request leaves as the catalogue's status and the spec's body. */
+export function answerErrors(app: FastifyInstance, maxBodyBytes: number, log: Log): void {
+  app.setErrorHandler((error, _request, reply) => {
+    const known = toPresenceError(error as FastifyError, maxBodyBytes);
+    if (known.code === 'INTERNAL') log.error({ err: error }, 'internal error');
+    answerError(reply, known);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?')[0] as string;
+    const error = new PresenceError(
+      'INVALID_ARGUMENT',
+      `there is no ${request.method} ${path.slice(0, 200)}`,
+    );
+    // The one status that is HTTP's own: proxies, browsers and probes go by it.
+    answerError(reply, error, 404);
+  });
+}
+
+/** @param status default: the catalogue's */
+export function answerError(
+  reply: FastifyReply,
+  error: PresenceError,
+  status: number = errorCatalogue[error.code].httpStatus,
+): void {
+  reply.code(status).send(errorBody(error));
+}
+
+function toPresenceError(error: FastifyError, maxBodyBytes: number): PresenceError {
+  switch (error.code) {
+    case 'FST_ERR_VALIDATION':
+      return invalid(error);
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return PresenceError.invalidArgument('the body', `must have at most ${maxBodyBytes} bytes`);
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return PresenceError.invalidArgument('content-type', 'must be application/json');
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+    case 'FST_ERR_CTP_INVALID_JSON_BODY':
+      return PresenceError.invalidArgument('the body', 'is not valid JSON');
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return PresenceError.invalidArgument('content-length', 'does not match the body');
+    case 'FST_ERR_BAD_URL':
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return PresenceError.invalidArgument('the URL', 'is malformed');
+    default:
+      return PresenceError.from(error);
+  }
+}
+
+/** What the schema refused, in the words that the use cases would use. */
+function invalid(error: FastifyError): PresenceError {
+  const [problem] = error.validation ?? [];
+  if (!problem) return PresenceError.from(error);
+  const path = problem.instancePath.slice(1).replaceAll('/', '.');
+  if (path === 'status' || (path === '' && problem.params.missingProperty === 'status')) {
+    return new PresenceError('INVALID_STATUS', 'status must be ONLINE or OFFLINE', { cause: error });
+  }
+  const extra = problem.params.additionalProperty;
+  if (extra !== undefined)
+    return PresenceError.invalidArgument(String(extra), 'is not a field of this request');
+  const missing = problem.params.missingProperty;
+  if (missing !== undefined) return PresenceError.invalidArgument(String(missing), 'is required');
+  const allowed = problem.params.allowedValues as string[] | undefined;
+  if (allowed) return PresenceError.invalidArgument(path, `must be one of ${allowed.join(', ')}`);
+  const where = path === '' ? 'the body' : path;
+  return PresenceError.invalidArgument(where, problem.message ?? 'is not valid');
+}

@@ -1,0 +1,90 @@
+import { toJson } from '@bufbuild/protobuf';
+import { StatusUpdateEventSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import type { FastifyInstance } from 'fastify';
+import type { UserState } from '../../core/presence.ts';
+import type { Stats, Tick } from '../../observe/stats.ts';
+import { toEvent } from '../grpc/codec.ts';
+import type { EventStreams } from './event-stream.ts';
+
+/** What the live pages show. */
+export interface StatsSource {
+  /** undefined: the first sample is still being taken. */
+  stats(): Stats | undefined;
+  recentTransitions(): readonly UserState[];
+  /** @returns ends it */
+  onTick(listener: (tick: Tick) => void): () => void;
+  /** @returns ends it */
+  onTransitions(listener: (states: readonly UserState[]) => void): () => void;
+}
+
+/** How often a live page is told of transitions, and of how many at most: a wall shows what an eye can follow. */
+const transitionIntervalMs = 100;
+const maxTransitionsAtOnce = 200;
+
+/** The live pages' own door: a snapshot, and a stream of what follows it. */
+export function statsRoutes(app: FastifyInstance, source: StatsSource, streams: EventStreams): void {
+  app.get(
+    '/v1/stats',
+    {
+      schema: {
+        operationId: 'stats',
+        summary: 'What the dashboard shows: nodes, engine, the last ten minutes.',
+        response: { 200: { type: 'object', description: 'See src/observe/stats.ts.' } },
+      },
+    },
+    async () => source.stats() ?? {},
+  );
+
+  app.get(
+    '/v1/stats/live',
+    {
+      schema: {
+        operationId: 'statsLive',
+        summary:
+          'The same as server-sent events: `stats`, then `tick` each second and `transitions` as they come.',
+        response: {
+          200: {
+            description: 'The stream.',
+            content: { 'text/event-stream': { schema: { type: 'string' } } },
+          },
+        },
+      },
+    },
+    async (_request, reply) => {
+      let untold: UserState[] = [...source.recentTransitions()];
+      const ends: (() => void)[] = [];
+      const stream = streams.add(reply.raw, {
+        // Missed ticks are not made up for: the next one tells all.
+        drained: () => {},
+        closed: () => {
+          for (const end of ends) end();
+        },
+      });
+      const send = (event: string, data: unknown) => {
+        if (!stream.isFull) stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+      };
+      const stats = source.stats();
+      if (stats) send('stats', stats);
+      send('transitions', untold.map(toJsonEvent));
+      untold = [];
+      ends.push(source.onTick((tick) => send('tick', tick)));
+      ends.push(
+        source.onTransitions((states) => {
+          untold.push(...states.slice(-maxTransitionsAtOnce));
+          if (untold.length > 2 * maxTransitionsAtOnce) untold = untold.slice(-maxTransitionsAtOnce);
+        }),
+      );
+      const timer = setInterval(() => {
+        if (untold.length === 0) return;
+        send('transitions', untold.slice(-maxTransitionsAtOnce).map(toJsonEvent));
+        untold = [];
+      }, transitionIntervalMs);
+      ends.push(() => clearInterval(timer));
+      stream.open(reply);
+    },
+  );
+}
+
+function toJsonEvent(state: UserState): unknown {
+  return toJson(StatusUpdateEventSchema, toEvent({ state, snapshot: false }), { alwaysEmitImplicit: true });
+}

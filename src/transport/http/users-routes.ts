@@ -1,0 +1,146 @@
+import { create, type DescMessage, type MessageInitShape, toJson } from '@bufbuild/protobuf';
+import {
+  Activity,
+  ActivitySchema,
+  GetMultipleUserStatusResponseSchema,
+  GetUserStatusResponseSchema,
+  SendHeartbeatResponseSchema,
+  SetUserStatusResponseSchema,
+  UserStatus,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import type { FastifyInstance } from 'fastify';
+import type { PresenceService } from '../../presence/presence-service.ts';
+import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { errorResponses, userParams } from './http-schemas.ts';
+import { enumSchema, type JsonSchema, messageSchema } from './message-schema.ts';
+
+export interface UsersRoutesOptions {
+  readonly presence: PresenceService;
+  readonly doorway: Doorway;
+  readonly maxBulkUsers: number;
+}
+
+interface UserParams {
+  readonly Params: { readonly id: string };
+}
+
+/** The JSON API: the contract's unary rpcs as resources. Answers are its messages in proto3 JSON. */
+export function usersRoutes(
+  app: FastifyInstance,
+  { presence, doorway, maxBulkUsers }: UsersRoutesOptions,
+): void {
+  const calls = presenceCalls(presence);
+
+  app.get<UserParams>(
+    '/v1/users/:id/status',
+    {
+      schema: {
+        operationId: 'getUserStatus',
+        summary: 'The present state of a user. An unknown user is OFFLINE.',
+        params: userParams,
+        response: answers(GetUserStatusResponseSchema),
+      },
+    },
+    ({ params }) =>
+      doorway.pass('GetUserStatus', async () =>
+        json(GetUserStatusResponseSchema, await calls.getUserStatus({ userId: params.id })),
+      ),
+  );
+
+  app.put<UserParams & { Body: { status: keyof typeof UserStatus; activity?: string } }>(
+    '/v1/users/:id/status',
+    {
+      schema: {
+        operationId: 'setUserStatus',
+        summary: 'Lights or puts out a user.',
+        params: userParams,
+        body: {
+          type: 'object',
+          required: ['status'],
+          additionalProperties: false,
+          properties: {
+            status: { type: 'string', enum: ['ONLINE', 'OFFLINE'] },
+            activity: {
+              ...enumSchema(ActivitySchema),
+              description: 'With ONLINE only; default: unchanged, ACTIVE for a user who comes online.',
+            },
+          },
+        },
+        response: answers(SetUserStatusResponseSchema),
+      },
+    },
+    ({ params, body }) =>
+      doorway.pass('SetUserStatus', async () =>
+        json(
+          SetUserStatusResponseSchema,
+          await calls.setUserStatus({
+            userId: params.id,
+            status: UserStatus[body.status],
+            activity: activityOf(body.activity),
+          }),
+        ),
+      ),
+  );
+
+  app.post<UserParams>(
+    '/v1/users/:id/heartbeat',
+    {
+      schema: {
+        operationId: 'sendHeartbeat',
+        summary: 'Says that a user is alive. success is false for a user who signed out a moment ago.',
+        params: userParams,
+        response: answers(SendHeartbeatResponseSchema),
+      },
+    },
+    ({ params }) =>
+      doorway.pass('SendHeartbeat', async () =>
+        json(SendHeartbeatResponseSchema, await calls.sendHeartbeat({ userId: params.id })),
+      ),
+  );
+
+  app.post<{ Body: { userIds: string[] } }>(
+    // The router reads one colon as the start of a parameter, two as a colon.
+    '/v1/users/status::batchGet',
+    {
+      schema: {
+        operationId: 'getMultipleUserStatus',
+        summary: 'The present states of many users, in the order asked for.',
+        body: {
+          type: 'object',
+          required: ['userIds'],
+          additionalProperties: false,
+          properties: {
+            userIds: {
+              type: 'array',
+              maxItems: maxBulkUsers,
+              items: { type: 'string' },
+              description: '0 to MAX_BULK_USERS ids of 1 to 128 bytes; one may repeat.',
+            },
+          },
+        },
+        response: answers(GetMultipleUserStatusResponseSchema),
+      },
+    },
+    ({ body }) =>
+      doorway.pass('GetMultipleUserStatus', async () =>
+        json(
+          GetMultipleUserStatusResponseSchema,
+          await calls.getMultipleUserStatus({ userIds: body.userIds }),
+        ),
+      ),
+  );
+}
+
+function answers(message: DescMessage): Record<string, JsonSchema> {
+  return { 200: { ...messageSchema(message), description: message.name }, ...errorResponses };
+}
+
+function json<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): unknown {
+  return toJson(schema, create(schema, message), { alwaysEmitImplicit: true });
+}
+
+/** The schema lets through only names of the contract. */
+function activityOf(name: string | undefined): Activity {
+  if (name === undefined) return Activity.UNSPECIFIED;
+  return ActivitySchema.values.find((value) => value.name === name)?.number ?? Activity.UNSPECIFIED;
+}
