@@ -101,7 +101,8 @@ export class GrpcServer implements ConnectionHost {
   private readonly fallback: Fallback | undefined;
   private readonly routes = new Map<string, Route>();
   private readonly connections = new Set<Connection>();
-  private readonly handshakes = new Set<Socket>();
+  /** Sockets whose TLS handshake is under way, by their endpoints. */
+  private readonly handshakes = new Map<string, Socket>();
   private listener: Server | undefined;
   private draining = false;
   /** Called once, when the last connection is gone. */
@@ -203,7 +204,7 @@ export class GrpcServer implements ConnectionHost {
   async close(): Promise<void> {
     this.draining = true;
     this.stopListening();
-    for (const socket of this.handshakes) socket.destroy();
+    for (const socket of this.handshakes.values()) socket.destroy();
     for (const connection of [...this.connections]) connection.destroy();
     await this.untilEmpty(CLOSE_TIMEOUT_MS);
     this.wheel.stop();
@@ -255,11 +256,15 @@ export class GrpcServer implements ConnectionHost {
     const listener = createTlsServer(secureTlsOptions(tls, this.limits.handshakeTimeoutMs));
     listener.on('connection', (socket: Socket) => {
       if (!this.mayAccept(socket)) return;
-      this.handshakes.add(socket);
-      socket.once('close', () => this.handshakes.delete(socket));
+      const key = endpointsOf(socket);
+      this.handshakes.set(key, socket);
+      socket.once('close', () => {
+        if (this.handshakes.get(key) === socket) this.handshakes.delete(key);
+      });
     });
     listener.on('tlsClientError', (_error, socket) => socket.destroy());
     listener.on('secureConnection', (socket: TLSSocket) => {
+      this.handshakes.delete(endpointsOf(socket));
       // Without ALPN there is no agreement on HTTP/2 (RFC 9113 §3.2).
       if (socket.alpnProtocol !== 'h2' || this.draining) {
         socket.on('error', ignoreError);
@@ -334,6 +339,11 @@ export class GrpcServer implements ConnectionHost {
 function resolveCompression(given: GrpcServerOptions['compression']): CompressionOptions | undefined {
   if (given === undefined || given === false) return undefined;
   return given === true ? DEFAULT_COMPRESSION : { ...DEFAULT_COMPRESSION, ...given };
+}
+
+/** The same for a TLS socket and the TCP socket under it, which node:tls keeps to itself. */
+function endpointsOf(socket: Socket): string {
+  return `${socket.localAddress} ${socket.remoteAddress} ${socket.remotePort}`;
 }
 
 // Shared by all sockets: a listener each would cost every idle connection its closures.
