@@ -64,7 +64,8 @@ export class RejectedCall extends Stream {
 export class PlainExchange extends Stream {
   private readonly fallback: Fallback;
   private readonly head: RequestHead;
-  private body: Buffer[] = [];
+  /** What came so far, in a buffer that grows: the client chooses how small the pieces are. */
+  private body: Buffer = NOTHING;
   private bodyBytes = 0;
 
   constructor(connection: Connection, id: number, head: RequestHead, fallback: Fallback) {
@@ -77,14 +78,13 @@ export class PlainExchange extends Stream {
 
   onData(bytes: Buffer, start: number, end: number, endStream: boolean): void {
     const length = end - start;
+    if (this.ending) return;
     const tooLarge = this.bodyBytes + length > this.connection.limits.maxReceiveMessageBytes;
-    if (tooLarge || !this.connection.holdBytes(length)) {
+    if (tooLarge || !this.makeRoom(length)) {
       this.answer({ status: 413 });
       return;
     }
-    if (this.ending) return;
-    // Copied: a slice would keep the whole chunk that came from the socket.
-    this.body.push(Buffer.from(bytes.subarray(start, end)));
+    bytes.copy(this.body, this.bodyBytes, start, end);
     this.bodyBytes += length;
     if (endStream) this.ask();
     else this.connection.creditStream(this, 0);
@@ -111,7 +111,7 @@ export class PlainExchange extends Stream {
       path: this.head.path,
       authority: this.head.authority,
       headers: plainHeaders(this.head.fields),
-      body: Buffer.concat(this.body),
+      body: this.body.subarray(0, this.bodyBytes),
     };
     this.releaseBody();
     this.busy = true;
@@ -139,12 +139,26 @@ export class PlainExchange extends Stream {
     this.connection.sender.wake(this);
   }
 
+  /** False: no more may be held. */
+  private makeRoom(bytes: number): boolean {
+    const needed = this.bodyBytes + bytes;
+    if (needed <= this.body.length) return true;
+    const capacity = Math.max(needed, 2 * this.body.length);
+    if (!this.connection.holdBytes(capacity - this.body.length)) return false;
+    const grown = Buffer.allocUnsafeSlow(capacity);
+    this.body.copy(grown, 0, 0, this.bodyBytes);
+    this.body = grown;
+    return true;
+  }
+
   private releaseBody(): void {
-    this.connection.holdBytes(-this.bodyBytes);
-    this.body = [];
+    this.connection.holdBytes(-this.body.length);
+    this.body = NOTHING;
     this.bodyBytes = 0;
   }
 }
+
+const NOTHING = Buffer.alloc(0);
 
 function plainHeaders(fields: readonly HeaderField[]): Record<string, string> {
   const headers: Record<string, string> = Object.create(null);
