@@ -65,6 +65,9 @@ export class TimerWheel {
   /** (Re)arms the node for `dueMs` by the wheel's clock. */
   set(node: TimerNode, dueMs: number): void {
     this.cancel(node);
+    // Nothing is pending: what passed since the last time need not be walked through.
+    if (this.count === 0 && !this.advancing)
+      this.tick = Math.max(this.tick, Math.floor(this.now() / GRANULE_MS));
     node.dueMs = dueMs;
     this.place(node, this.tick + 1);
     this.count++;
