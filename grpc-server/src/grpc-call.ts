@@ -13,6 +13,7 @@ import { statusFields, toGrpcError } from './grpc-wire.ts';
 import { encodeStateless, type HeaderPair, headerListBytes } from './hpack-encoder.ts';
 import { Inbox } from './inbox.ts';
 import { Inflater } from './inflater.ts';
+import type { Limits } from './limits.ts';
 import { MessageReader, type MessageSink, PREFIX_BYTES } from './message-reader.ts';
 import { encodeMetadataEntry, Metadata } from './metadata.ts';
 import type { RequestHead } from './request-head.ts';
@@ -346,8 +347,10 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
     } catch (error) {
       throw decodeError(error);
     }
-    if (many) this.requireInbox().add(request, message.length + PREFIX_BYTES);
-    else this.request = request;
+    if (!many) this.request = request;
+    else if (!this.requireInbox().add(request, message.length + PREFIX_BYTES)) {
+      throw new GrpcError(Status.RESOURCE_EXHAUSTED, 'too many request messages are waiting');
+    }
   }
 
   private dispatchBytes(message: Buffer): void {
@@ -370,6 +373,7 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
     this.inbox ??= new Inbox(
       (error) => this.reportError(error),
       () => this.creditWindow(),
+      (bytes) => this.onHeldBytes(bytes),
     );
     return this.inbox;
   }
@@ -488,7 +492,7 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
     }
     this.push(chunk);
     this.connection.sender.wake(this);
-    if (this.queuedBytes <= limits.sendQueueBytes) return true;
+    if (this.queuedBytes <= limits.sendQueueBytes && this.queuedMessages <= softMessages(limits)) return true;
     this.overSoftBound = true;
     return false;
   }
@@ -597,7 +601,10 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
   }
 
   onDequeued(): void {
-    if (!this.overSoftBound || this.queuedBytes * 2 > this.connection.limits.sendQueueBytes) return;
+    if (!this.overSoftBound) return;
+    const limits = this.connection.limits;
+    if (this.queuedBytes * 2 > limits.sendQueueBytes || this.queuedMessages * 2 > softMessages(limits))
+      return;
     this.overSoftBound = false;
     if (this.finished) return;
     for (const listener of this.drainListeners ?? []) this.guard(listener);
@@ -650,6 +657,11 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
   private reportError(error: unknown): void {
     this.connection.server.onError(error, this.path);
   }
+}
+
+/** The soft bound in messages: as far below the hard one as the default of the bound in bytes. */
+function softMessages(limits: Limits): number {
+  return Math.ceil(limits.sendQueueHardMessages / 4);
 }
 
 function isAbnormal(reason: CloseReason | undefined): boolean {

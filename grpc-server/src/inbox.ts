@@ -1,4 +1,11 @@
 /** Decoded request messages on their way to a streaming handler, pushed or pulled. */
+import { GrpcError, Status } from './errors.ts';
+
+/** What a waiting message is charged beside its bytes: thousands of empty ones must not be free. */
+const MESSAGE_OVERHEAD_BYTES = 256;
+
+/** What a waiting message costs beside its bytes: the entry, the decoded object. */
+const ENTRY_OVERHEAD_BYTES = 256;
 
 interface Entry {
   readonly message: unknown;
@@ -23,19 +30,30 @@ export class Inbox {
   private listener: ((message: unknown) => void) | undefined = undefined;
   private endListener: (() => void) | undefined = undefined;
   private pullers: Puller[] = [];
+  /** What `hold` was told of the waiting messages. */
+  private accountedBytes = 0;
   private readonly onListenerError: (error: unknown) => void;
   private readonly onTaken: () => void;
+  private readonly hold: (bytes: number) => boolean;
 
-  constructor(onListenerError: (error: unknown) => void, onTaken: () => void) {
+  /** `hold` accounts for memory (it may be given back by a negative number); false: no more may be held. */
+  constructor(
+    onListenerError: (error: unknown) => void,
+    onTaken: () => void,
+    hold: (bytes: number) => boolean,
+  ) {
     this.onListenerError = onListenerError;
     this.onTaken = onTaken;
+    this.hold = hold;
   }
 
-  add(message: unknown, bytes: number): void {
-    if (this.aborted) return;
+  /** False: nobody takes the messages, and no more may wait. */
+  add(message: unknown, bytes: number): boolean {
+    if (this.aborted) return true;
     this.entries.push({ message, bytes });
     this.heldBytes += bytes;
     this.deliver();
+    return this.account();
   }
 
   end(): void {
@@ -50,6 +68,7 @@ export class Inbox {
     this.abortError = error;
     this.entries = [];
     this.heldBytes = 0;
+    this.account();
     this.listener = undefined;
     this.endListener = undefined;
     const pullers = this.pullers;
@@ -89,6 +108,7 @@ export class Inbox {
   private pull(): Promise<IteratorResult<unknown>> {
     const entry = this.take();
     if (entry !== undefined) {
+      this.account();
       this.onTaken();
       return Promise.resolve({ done: false, value: entry.message });
     }
@@ -99,8 +119,18 @@ export class Inbox {
 
   private take(): Entry | undefined {
     const entry = this.entries.shift();
-    if (entry !== undefined) this.heldBytes -= entry.bytes;
+    if (entry === undefined) return undefined;
+    this.heldBytes -= entry.bytes;
+    this.charge(-entry.bytes - MESSAGE_OVERHEAD_BYTES);
     return entry;
+  }
+
+  private account(): boolean {
+    const bytes = this.heldBytes + this.entries.length * ENTRY_OVERHEAD_BYTES;
+    if (bytes === this.accountedBytes) return true;
+    if (!this.hold(bytes - this.accountedBytes)) return false;
+    this.accountedBytes = bytes;
+    return true;
   }
 
   private deliver(): void {
@@ -118,6 +148,7 @@ export class Inbox {
       this.onTaken();
     }
     this.delivering = false;
+    this.account();
     if (!this.ended || this.entries.length > 0 || this.endDelivered) return;
     for (const puller of this.pullers.splice(0)) puller.resolve({ done: true, value: undefined });
     if (this.endListener === undefined || this.paused) return;
