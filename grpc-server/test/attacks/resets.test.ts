@@ -37,6 +37,20 @@ attack('A1 rapid reset: HEADERS and RST_STREAM in a loop', async ({ server }) =>
   await client.close();
 });
 
+attack(
+  'A1 rapid reset of calls whose request never ends, so that no handler holds a slot',
+  async ({ server }) => {
+    const client = await server.connect();
+    await flood(client, 200, (portion) => {
+      const ids = Array.from({ length: 100 }, (_, i) => (portion * 100 + i) * 2 + 1);
+      return Buffer.concat(
+        ids.map((id) => Buffer.concat([callHeaders(id, UNARY), rstStream(id, Code.CANCEL)])),
+      );
+    });
+    await client.expectGoaway(Code.ENHANCE_YOUR_CALM);
+  },
+);
+
 attack('A1 a stream that was reset holds its slot until its handler has finished', async ({ server }) => {
   const client = await server.connect();
   for (let id = 1; id <= 2 * 400; id += 2) client.send(call(id, SLOW, 'x'), rstStream(id, Code.CANCEL));
