@@ -2,7 +2,7 @@
 // before there are any.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -45,35 +45,28 @@ export function ensurePackages() {
   writeFileSync(stamp, lock);
 }
 
-/** Installs Debian packages whose programs are missing: { program: package }. */
-export function ensurePrograms(programs) {
-  const missing = Object.keys(programs).filter((program) => !isOnPath(program));
+/**
+ * Installs the Debian packages that are missing.
+ *
+ * @param packages name of a package to a command that ends well where it is installed
+ */
+export function ensureDebianPackages(packages) {
+  const missing = Object.keys(packages).filter((name) => {
+    const [program, ...args] = packages[name];
+    return spawnSync(program, args, { stdio: 'ignore' }).status !== 0;
+  });
   if (missing.length === 0) return;
-  const packages = missing.map((program) => programs[program]);
-  if (process.getuid?.() !== 0 || !isOnPath('apt-get')) {
-    fail(
-      `${missing.join(', ')} not found; install the Debian packages: apt-get install ${packages.join(' ')}`,
-    );
+  if (process.getuid?.() !== 0 || spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).status !== 0) {
+    fail(`the tests need the Debian packages: apt-get install ${missing.join(' ')}`);
   }
   // A server that a package brings must not start by itself: tests start their own.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const quiet = { env, stdio: ['ignore', 'ignore', 'inherit'] };
   run('updating the Debian package lists', 'apt-get', ['update', '-qq'], quiet);
   run(
-    `installing ${packages.join(', ')}`,
+    `installing ${missing.join(', ')}`,
     'apt-get',
-    ['install', '-y', '-qq', '--no-install-recommends', ...packages],
+    ['install', '-y', '-qq', '--no-install-recommends', ...missing],
     quiet,
   );
-}
-
-function isOnPath(program) {
-  return (process.env.PATH ?? '').split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }

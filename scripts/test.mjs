@@ -1,14 +1,16 @@
 // npm test: installs what is missing, then runs every check. The test runner comes last, so that its summary closes.
-import { ensurePackages, ensurePrograms, node, run } from './setup.mjs';
+import { ensureDebianPackages, ensurePackages, node, run } from './setup.mjs';
 
 ensurePackages();
-ensurePrograms({
-  'redis-server': 'redis-server',
-  'redis-sentinel': 'redis-sentinel',
-  chromium: 'chromium',
-  h2load: 'nghttp2-client',
-  curl: 'curl',
-  openssl: 'openssl',
+ensureDebianPackages({
+  'redis-server': ['redis-server', '--version'],
+  'redis-sentinel': ['redis-sentinel', '--version'],
+  chromium: ['chromium', '--version'],
+  'nghttp2-client': ['h2load', '--version'],
+  curl: ['curl', '--version'],
+  openssl: ['openssl', 'version'],
+  prometheus: ['promtool', '--version'],
+  'python3-grpcio': ['/usr/bin/python3', '-c', 'import grpc'],
 });
 run('checking types', 'npm', ['run', '--silent', 'types']);
 run('checking style', 'npm', ['run', '--silent', 'lint']);
