@@ -1,8 +1,4 @@
 /** Decoded request messages on their way to a streaming handler, pushed or pulled. */
-import { GrpcError, Status } from './errors.ts';
-
-/** What a waiting message is charged beside its bytes: thousands of empty ones must not be free. */
-const MESSAGE_OVERHEAD_BYTES = 256;
 
 /** What a waiting message costs beside its bytes: the entry, the decoded object. */
 const ENTRY_OVERHEAD_BYTES = 256;
@@ -119,9 +115,7 @@ export class Inbox {
 
   private take(): Entry | undefined {
     const entry = this.entries.shift();
-    if (entry === undefined) return undefined;
-    this.heldBytes -= entry.bytes;
-    this.charge(-entry.bytes - MESSAGE_OVERHEAD_BYTES);
+    if (entry !== undefined) this.heldBytes -= entry.bytes;
     return entry;
   }
 

@@ -39,7 +39,7 @@ export interface Limits {
   readonly sendQueueBytes: number;
   /** Hard bound of a stream's send queue: beyond it the stream ends with RESOURCE_EXHAUSTED. */
   readonly sendQueueHardBytes: number;
-  /** The same in messages. */
+  /** The same in messages; `send` returns false from a quarter of it. */
   readonly sendQueueHardMessages: number;
   /** Entries in one SETTINGS frame. */
   readonly maxSettingsEntries: number;
