@@ -4,6 +4,7 @@ import type { Log } from './observe/log.ts';
 import { Metrics } from './observe/metrics.ts';
 import { Monitor, type Sources } from './observe/monitor.ts';
 import { Tracing } from './observe/tracing.ts';
+import { Connections } from './presence/connections.ts';
 import { PresenceService } from './presence/presence-service.ts';
 import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
@@ -29,6 +30,7 @@ export class Server {
   readonly #nodeId = randomUUID();
   readonly #store: MemoryStore | RedisStore;
   readonly #hub: WatchHub;
+  readonly #connections: Connections;
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
   readonly #monitor: Monitor;
@@ -52,7 +54,13 @@ export class Server {
       log,
     });
     this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs: Date.now, log });
-    this.#presence = new PresenceService({ ...config, store: this.#store, hub: this.#hub, log });
+    this.#connections = new Connections({ store: this.#store, ttlMs: config.ttlMs, log });
+    this.#presence = new PresenceService({
+      ...config,
+      store: this.#store,
+      hub: this.#hub,
+      connections: this.#connections,
+    });
     const shared = { presence: this.#presence, host: config.host, log, tracing: new Tracing() };
     this.#grpc = new GrpcTransport({ ...shared, port: config.grpcPort });
     const sources = this.#sources();
@@ -84,6 +92,7 @@ export class Server {
   async start(): Promise<Addresses> {
     try {
       await this.#store.start();
+      this.#connections.start();
       await this.#transitions.start();
       this.#monitor.start();
       const grpc = await this.#grpc.start();
@@ -117,6 +126,7 @@ export class Server {
     await this.#monitor.stop();
     this.#transitions.stop();
     this.#hub.stop();
+    this.#connections.stop();
     await this.#store.stop();
     this.#log.info('stopped');
   }

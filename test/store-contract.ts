@@ -3,6 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { partitionOf } from '../src/core/partition.ts';
 import {
+  type Activity,
   apply,
   nextVersion,
   type PresenceEvent,
@@ -10,7 +11,7 @@ import {
   type UserState,
   unknownRecord,
 } from '../src/core/presence.ts';
-import type { PresenceStore } from '../src/core/store.ts';
+import type { ConnectionOpening, ConnectionRenewal, PresenceStore } from '../src/core/store.ts';
 import { waitFor } from './support/wait.ts';
 
 export const contractPartitions = 8;
@@ -166,20 +167,20 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
     it('starts the grace when the last connection closes, and ends it when one opens', async () => {
       const user = anyUser();
       await store.setOnline(user, null);
-      await store.openConnection(user, 'a');
-      await store.openConnection(user, 'b');
-      await store.closeConnection(user, 'a');
+      await store.connect(openingOf(user, 'a'));
+      await store.connect(openingOf(user, 'b'));
+      await store.disconnect(user, 'a');
       await harness.pass(disconnectGraceMs + 150);
       assert.equal((await readOne(user)).status, 'ONLINE');
       await store.heartbeat(user);
-      await store.closeConnection(user, 'b');
+      await store.disconnect(user, 'b');
       await harness.pass(50);
-      await store.openConnection(user, 'c');
+      await store.connect(openingOf(user, 'c'));
       await harness.pass(disconnectGraceMs + 150);
       assert.equal((await readOne(user)).status, 'ONLINE');
       await store.heartbeat(user);
-      await store.closeConnection(user, 'c');
-      await store.closeConnection(user, 'c');
+      await store.disconnect(user, 'c');
+      await store.disconnect(user, 'c');
       const closed = await readOne(user);
       await harness.pass(disconnectGraceMs + 150);
       await waitFor('the disconnect', () => toldOf(user).length === 2);
@@ -230,7 +231,7 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
     it("agrees with the core's model under random histories", async (context) => {
       const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
       context.diagnostic(`SEED=${seed}`);
-      const histories = fc.sample(fc.array(anyStep, { minLength: 1, maxLength: 12 }), { seed, numRuns: 80 });
+      const histories = fc.sample(fc.array(anyStep, { minLength: 1, maxLength: 14 }), { seed, numRuns: 80 });
       // All pass their time together: what one waits for, the others wait for too.
       const runs = histories.map((steps) => new ModelRun(store, anyUser(), steps));
       while (runs.some((run) => !run.done)) {
@@ -247,19 +248,38 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
   });
 }
 
-type Step = 'pause' | PresenceEvent['kind'] | 'set-away';
-/** Well over the grace, and no multiple of it lies near the TTL. */
-const pauseMs = 360;
-const anyStep = fc.constantFrom<Step>(
-  'pause',
+/** A connection that counts but does not vouch, or a session. */
+function openingOf(
+  userId: string,
+  connectionId: string,
+  activity: Activity | null = null,
+): ConnectionOpening {
+  const kind = activity === null ? 'stream' : 'session';
+  return {
+    userId,
+    connection: { connectionId, kind, device: '', activity },
+    replaces: null,
+    isResumed: false,
+  };
+}
+
+const steps = [
   'pause',
   'set-online',
   'set-away',
   'set-offline',
   'heartbeat',
-  'connection-opened',
-  'connection-closed',
-);
+  'open-stream',
+  'open-session',
+  'open-idle-session',
+  'be-busy',
+  'close-newest',
+  'close-oldest',
+] as const;
+type Step = (typeof steps)[number];
+/** Well over the grace, and no multiple of it lies near the TTL. */
+const pauseMs = 360;
+const anyStep = fc.constantFrom<Step>('pause', 'pause', 'pause', ...steps);
 
 const visible = (state: Pick<UserState, 'status' | 'activity' | 'cause'>) =>
   `${state.status} ${state.activity} ${state.cause}`;
@@ -273,7 +293,11 @@ class ModelRun {
   readonly #done: Step[] = [];
   #record: PresenceRecord = unknownRecord;
   #nowMs = 1_000_000;
-  #connections = 0;
+  /** Open ones, oldest first. */
+  #open: ConnectionRenewal[] = [];
+  /** When each opened, by the model's clock. */
+  readonly #modelSinceMs = new Map<string, number>();
+  #opened = 0;
 
   constructor(store: PresenceStore, user: string, steps: readonly Step[]) {
     this.#store = store;
@@ -302,6 +326,17 @@ class ModelRun {
   }
 
   async check(): Promise<void> {
+    const lost = await this.#store.renewConnections(this.#open);
+    const refused = this.#open.filter(({ connection }) => {
+      const sinceMs = this.#modelSinceMs.get(connection.connectionId) as number;
+      return !this.#apply({ kind: 'connection-renewed', connection: { ...connection, sinceMs } });
+    });
+    assert.deepEqual(
+      lost,
+      refused.map(({ connection }) => connection.connectionId),
+      this.story,
+    );
+    this.#open = this.#open.filter((it) => !refused.includes(it));
     const [state] = await this.#store.read([this.user]);
     assert.equal(visible(state as UserState), visible(this.#record), this.story);
   }
@@ -321,17 +356,38 @@ class ModelRun {
     } else if (step === 'heartbeat') {
       const accepted = await this.#store.heartbeat(user);
       assert.equal(accepted, this.#apply({ kind: 'heartbeat' }), this.story);
-    } else if (step === 'connection-opened') {
-      const connectionId = `${user}/${this.#connections++}`;
-      await this.#store.openConnection(user, connectionId);
-      const connection = { connectionId, kind: 'stream', device: '', activity: null } as const;
-      this.#apply({ kind: 'connection-opened', connection, replaces: null, isResumed: false });
-    } else if (step === 'connection-closed' && this.#connections > 0) {
-      const connectionId = `${user}/${--this.#connections}`;
-      await this.#store.closeConnection(user, connectionId);
+    } else if (step === 'open-stream') {
+      await this.#connect(null);
+    } else if (step === 'open-session') {
+      await this.#connect('ACTIVE');
+    } else if (step === 'open-idle-session') {
+      await this.#connect('IDLE');
+    } else if (step === 'be-busy') {
+      const connectionId = this.#open.at(-1)?.connection.connectionId;
+      if (connectionId === undefined) return;
+      await this.#store.setConnectionActivity(user, connectionId, 'DO_NOT_DISTURB');
+      this.#apply({ kind: 'connection-activity', connectionId, activity: 'DO_NOT_DISTURB' });
+      this.#open = this.#open.map((it) =>
+        it.connection.connectionId === connectionId
+          ? { ...it, connection: { ...it.connection, activity: 'DO_NOT_DISTURB' } }
+          : it,
+      );
+    } else {
+      const closed = step === 'close-newest' ? this.#open.pop() : this.#open.shift();
+      if (!closed) return;
+      const { connectionId } = closed.connection;
+      await this.#store.disconnect(user, connectionId);
       this.#apply({ kind: 'connection-closed', connectionId });
     }
     await this.check();
+  }
+
+  async #connect(activity: Activity | null): Promise<void> {
+    const opening = openingOf(this.user, `${this.user}/${String(this.#opened++).padStart(3, '0')}`, activity);
+    const { sinceMs } = await this.#store.connect(opening);
+    this.#apply({ kind: 'connection-opened', ...opening });
+    this.#open.push({ userId: this.user, connection: { ...opening.connection, sinceMs } });
+    this.#modelSinceMs.set(opening.connection.connectionId, this.#nowMs);
   }
 
   #apply(event: PresenceEvent): boolean {

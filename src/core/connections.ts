@@ -1,4 +1,4 @@
-import type { Activity } from './presence.ts';
+import type { Activity } from './activity.ts';
 
 /** A `session` vouches for its user; a `stream`, a plain subscription, only counts. */
 export type ConnectionKind = 'session' | 'stream';
@@ -20,14 +20,6 @@ export interface Connection {
 
 export const noConnections: readonly Connection[] = Object.freeze([]);
 
-/** Of several activities the user has the first in this order. */
-const precedence: readonly Activity[] = ['DO_NOT_DISTURB', 'ACTIVE', 'IDLE', 'AWAY'];
-
-/** The highest of the activities that are said; null: none is. */
-export function mergeActivities(activities: readonly (Activity | null)[]): Activity | null {
-  return precedence.find((activity) => activities.includes(activity)) ?? null;
-}
-
 /** Connections that somebody still renews. */
 export function liveConnections(connections: readonly Connection[], nowMs: number): readonly Connection[] {
   return connections.every((it) => it.deadlineMs >= nowMs)
@@ -35,9 +27,11 @@ export function liveConnections(connections: readonly Connection[], nowMs: numbe
     : connections.filter((it) => it.deadlineMs >= nowMs);
 }
 
-/** With one more, in order of age. */
+/** With one more, in order of age; of the same age, in order of their ids. */
 export function addConnection(connections: readonly Connection[], added: Connection): readonly Connection[] {
-  const index = connections.findIndex((it) => it.sinceMs > added.sinceMs);
+  const index = connections.findIndex(({ sinceMs, connectionId }) =>
+    sinceMs === added.sinceMs ? connectionId > added.connectionId : sinceMs > added.sinceMs,
+  );
   return index === -1 ? [...connections, added] : connections.toSpliced(index, 0, added);
 }
 

@@ -5,11 +5,11 @@
  * (Redis engine); the model-based test holds the two together.
  */
 
+import { type Activity, mergeActivities } from './activity.ts';
 import {
   addConnection,
   type Connection,
   liveConnections,
-  mergeActivities,
   noConnections,
   surplusSessions,
   withoutConnection,
@@ -24,7 +24,7 @@ import {
 } from './custom-status.ts';
 
 export type Status = 'ONLINE' | 'OFFLINE';
-export type Activity = 'ACTIVE' | 'IDLE' | 'AWAY' | 'DO_NOT_DISTURB';
+export type { Activity } from './activity.ts';
 export type Cause = 'SET' | 'HEARTBEAT' | 'CONNECT' | 'DISCONNECT' | 'EXPIRED' | 'NODE_LOST';
 
 /** What readers and watchers see of a user. Times are Unix ms by the engine's clock, 0 = never. */
@@ -161,6 +161,7 @@ export function apply(
     }
     case 'heartbeat':
       if (record.signedOutMs !== 0 && nowMs - record.signedOutMs < policy.ttlMs) return refused(record);
+      if (record.status === 'ONLINE') return unchanged({ ...record, deadlineMs: nowMs + policy.ttlMs });
       return light(record, 'HEARTBEAT', nowMs, policy, version);
     case 'set-offline': {
       const signedOut = { ...record, signedOutMs: nowMs };
@@ -235,14 +236,15 @@ function renewConnection(
   version: number,
 ): Outcome {
   const live = liveConnections(record.connections, nowMs);
-  const known = live.some(({ connectionId }) => connectionId === connection.connectionId);
+  const known = live.find(({ connectionId }) => connectionId === connection.connectionId);
   const others = live.filter(({ connectionId }) => connectionId !== connection.connectionId);
   // One that the engine does not know was put out of its place, or was lost with the engine's data: there is room then.
   if (!known && connection.kind === 'session') {
     const sessions = others.filter(({ kind }) => kind === 'session').length;
     if (sessions >= policy.maxConnectionsPerUser) return refused(record);
   }
-  const connections = addConnection(others, { ...connection, deadlineMs: nowMs + policy.ttlMs });
+  const sinceMs = known?.sinceMs ?? connection.sinceMs;
+  const connections = addConnection(others, { ...connection, sinceMs, deadlineMs: nowMs + policy.ttlMs });
   const counted = { ...record, connections, graceUntilMs: 0 };
   const staysOut = record.status === 'OFFLINE' && record.signedOutMs !== 0;
   if (connection.kind === 'stream' || staysOut) return mergeAnew(counted, 'CONNECT', nowMs, version);

@@ -31,26 +31,6 @@ export interface PresenceStore {
   read(userIds: readonly string[]): Promise<UserState[]>;
 
   /**
-   * Counts a connection of a user and ends a running disconnect grace. Does not renew the lease. Idempotent.
-   *
-   * @param connectionId unique among all connections of all users
-   */
-  openConnection(userId: string, connectionId: string): Promise<void>;
-  /** Takes it back; the last one of an ONLINE user starts the disconnect grace. Idempotent. */
-  closeConnection(userId: string, connectionId: string): Promise<void>;
-
-  /** Who is told of transitions; set once, before `start`. */
-  onFeed(listener: FeedListener): void;
-  /** From its resolution on, every later transition of the partition reaches the listener. */
-  follow(partition: number): Promise<void>;
-  unfollow(partition: number): void;
-  /** Whether what the listener was told of a followed partition is the truth, but for the last few seconds at most. */
-  isCurrent(partition: number): boolean;
-}
-
-/** What is new in an engine with connections that vouch. */
-export interface ConnectionStore extends PresenceStore {
-  /**
    * Counts a connection of a user, and ends a running disconnect grace. A session lights or renews the lease, unless it
    * resumes and the user was set OFFLINE meanwhile; sessions that are too many for the user lose their place, the oldest
    * first. Idempotent.
@@ -73,6 +53,16 @@ export interface ConnectionStore extends PresenceStore {
   setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState>;
   /** Who is told, soon, of this node's sessions that lost their place; set once, before `start`. Must not throw. */
   onEvicted(listener: (connectionId: string) => void): void;
+  /** Who is asked to renew all connections soon, since the engine may have lost some; set once, before `start`. */
+  onRenewalWanted(listener: () => void): void;
+
+  /** Who is told of transitions; set once, before `start`. */
+  onFeed(listener: FeedListener): void;
+  /** From its resolution on, every later transition of the partition reaches the listener. */
+  follow(partition: number): Promise<void>;
+  unfollow(partition: number): void;
+  /** Whether what the listener was told of a followed partition is the truth, but for the last few seconds at most. */
+  isCurrent(partition: number): boolean;
 }
 
 export interface ConnectionOpening {

@@ -1,19 +1,20 @@
-import { randomUUID } from 'node:crypto';
+import { type CustomStatusRequest, checkCustomStatus } from '../core/custom-status.ts';
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
-import type { PresenceStore } from '../core/store.ts';
+import type { ConnectionSeen, PresenceStore } from '../core/store.ts';
 import { checkUserId } from '../core/user-id.ts';
-import type { Log } from '../observe/log.ts';
+import type { Connections, HeldConnection } from './connections.ts';
+import { StateReader } from './state-reader.ts';
 import type { Subscription, WatchHub, WatchSink } from './watch-hub.ts';
 
 export interface PresenceServiceOptions {
   readonly store: PresenceStore;
   readonly hub: WatchHub;
+  readonly connections: Connections;
   readonly heartbeatIntervalMs: number;
   /** Most users of one bulk query. */
   readonly maxBulkUsers: number;
   readonly maxWatchedUsers: number;
-  readonly log: Log;
 }
 
 export interface HeartbeatResult {
@@ -25,11 +26,13 @@ export interface HeartbeatResult {
 /** What callers can do, whatever transport they come by. Every argument is checked here. */
 export class PresenceService {
   readonly #options: PresenceServiceOptions;
+  readonly #reader: StateReader;
   #renewedHeartbeats = 0;
   #refusedHeartbeats = 0;
 
   constructor(options: PresenceServiceOptions) {
     this.#options = options;
+    this.#reader = new StateReader(options.store, options.hub);
   }
 
   /** For metrics: heartbeats that the engine answered, by outcome. */
@@ -40,15 +43,20 @@ export class PresenceService {
   /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
   async setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState> {
     checkUserId(userId, 'user_id');
-    if (status === 'ONLINE') return this.#options.store.setOnline(userId, activity);
-    if (activity !== null) throw PresenceError.invalidArgument('activity', 'is only for status ONLINE');
-    return this.#options.store.setOffline(userId);
+    const { store, hub } = this.#options;
+    if (status === 'OFFLINE' && activity !== null) {
+      throw PresenceError.invalidArgument('activity', 'is only for status ONLINE');
+    }
+    const state =
+      status === 'ONLINE' ? await store.setOnline(userId, activity) : await store.setOffline(userId);
+    hub.noteWritten(state);
+    return state;
   }
 
   /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
   async getStatus(userId: string): Promise<UserState> {
     checkUserId(userId, 'user_id');
-    const [state] = await this.#options.store.read([userId]);
+    const [state] = await this.#reader.read([userId]);
     return state as UserState;
   }
 
@@ -59,7 +67,7 @@ export class PresenceService {
    */
   async getStatuses(userIds: readonly string[]): Promise<UserState[]> {
     checkUserIds(userIds, 'user_ids', this.#options.maxBulkUsers);
-    return userIds.length === 0 ? [] : this.#options.store.read(userIds);
+    return userIds.length === 0 ? [] : this.#reader.read(userIds);
   }
 
   /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
@@ -71,6 +79,23 @@ export class PresenceService {
     return { accepted, nextInMs: this.#options.heartbeatIntervalMs };
   }
 
+  /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
+  async setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState> {
+    checkUserId(userId, 'user_id');
+    checkCustomStatus(request);
+    return this.#options.store.setCustomStatus(userId, request);
+  }
+
+  /**
+   * A user's open connections on all nodes, oldest first.
+   *
+   * @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR
+   */
+  async getConnections(userId: string): Promise<ConnectionSeen[]> {
+    checkUserId(userId, 'user_id');
+    return this.#options.store.readConnections(userId);
+  }
+
   /**
    * Opens a watch; `add` gives it users. Until `close` it counts as a connection of `userId`, unless that is null: then
    * nobody watches.
@@ -79,20 +104,47 @@ export class PresenceService {
    */
   watch(userId: string | null, sink: WatchSink): Watch {
     if (userId !== null) checkUserId(userId, 'user_id');
-    return new Watch(this.#options, this.#options.hub.subscribe(sink), userId);
+    return new Watch(this, this.#options.connections, this.subscribe(sink), userId);
+  }
+
+  /** Opens an empty subscription, for a session, which is a connection by itself. */
+  subscribe(sink: WatchSink): Subscription {
+    return this.#options.hub.subscribe(sink);
+  }
+
+  /** @throws PresenceError INVALID_ARGUMENT: an id, or more than MAX_WATCHED_USERS in all; REDIS_ERROR */
+  async addWatched(
+    subscription: Subscription,
+    userIds: readonly string[],
+    knownVersions?: ReadonlyMap<string, number>,
+  ): Promise<void> {
+    this.checkWatched(userIds, 'user_ids');
+    await subscription.watch(userIds, knownVersions);
+  }
+
+  /** @throws PresenceError INVALID_ARGUMENT */
+  checkWatched(userIds: readonly string[], field: string): void {
+    checkUserIds(userIds, field, this.#options.maxWatchedUsers);
   }
 }
 
 /** A running watch. Close it when its sink is gone. */
 export class Watch {
-  readonly #options: PresenceServiceOptions;
+  readonly #presence: PresenceService;
+  readonly #connections: Connections;
   readonly #subscription: Subscription;
   readonly #userId: string | null;
-  readonly #connectionId = randomUUID();
-  #isCounted = false;
+  #held: HeldConnection | undefined;
+  #isClosed = false;
 
-  constructor(options: PresenceServiceOptions, subscription: Subscription, userId: string | null) {
-    this.#options = options;
+  constructor(
+    presence: PresenceService,
+    connections: Connections,
+    subscription: Subscription,
+    userId: string | null,
+  ) {
+    this.#presence = presence;
+    this.#connections = connections;
     this.#subscription = subscription;
     this.#userId = userId;
   }
@@ -105,11 +157,8 @@ export class Watch {
   async add(userIds: readonly string[]): Promise<void> {
     if (userIds.length === 0)
       throw PresenceError.invalidArgument('watch_user_ids', 'must name at least one user');
-    checkUserIds(userIds, 'watch_user_ids', this.#options.maxWatchedUsers);
-    if (this.#userId !== null && !this.#isCounted) {
-      this.#isCounted = true;
-      await this.#options.store.openConnection(this.#userId, this.#connectionId);
-    }
+    this.#presence.checkWatched(userIds, 'watch_user_ids');
+    await this.#count();
     await this.#subscription.watch(userIds);
   }
 
@@ -118,16 +167,18 @@ export class Watch {
     this.#subscription.drained();
   }
 
-  /** Ends the watch. Never rejects: a connection that cannot be taken back now is so by the store later. */
+  /** Ends the watch. Never rejects: a connection that cannot be taken back now is so later. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#subscription.close();
-    if (this.#userId === null || !this.#isCounted) return;
-    this.#isCounted = false;
-    try {
-      await this.#options.store.closeConnection(this.#userId, this.#connectionId);
-    } catch (error) {
-      this.#options.log.debug({ err: error }, 'connection not taken back yet');
-    }
+    if (this.#held) await this.#connections.close(this.#held, false);
+  }
+
+  async #count(): Promise<void> {
+    if (this.#userId === null || this.#held) return;
+    const { held } = await this.#connections.open(this.#userId, 'stream', '', null, null, () => {});
+    this.#held = held;
+    if (this.#isClosed) await this.#connections.close(held, false);
   }
 }
 

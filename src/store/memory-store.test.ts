@@ -51,8 +51,13 @@ describe('memory store', () => {
     const { store, pass } = create();
     await store.setOnline('u', null);
     for (let round = 0; round < 500; round++) {
-      await store.openConnection('u', 'c');
-      await store.closeConnection('u', 'c');
+      await store.connect({
+        userId: 'u',
+        connection: { connectionId: 'c', kind: 'session', device: '', activity: 'ACTIVE' },
+        replaces: null,
+        isResumed: false,
+      });
+      await store.disconnect('u', 'c');
       await store.heartbeat('u');
       await pass(20);
     }

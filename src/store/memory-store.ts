@@ -21,8 +21,8 @@ import type {
   ConnectionOpening,
   ConnectionRenewal,
   ConnectionSeen,
-  ConnectionStore,
   FeedListener,
+  PresenceStore,
 } from '../core/store.ts';
 
 export interface MemoryStoreOptions extends LeasePolicy {
@@ -43,7 +43,7 @@ interface Entry {
 }
 
 /** The embedded engine: the whole contract in one process, nothing kept when it ends. */
-export class MemoryStore implements ConnectionStore {
+export class MemoryStore implements PresenceStore {
   readonly available = true;
   readonly #options: MemoryStoreOptions;
   readonly #entries = new Map<string, Entry>();
@@ -108,15 +108,6 @@ export class MemoryStore implements ConnectionStore {
     };
   }
 
-  async openConnection(userId: string, connectionId: string): Promise<void> {
-    const connection = { connectionId, kind: 'stream', device: '', activity: null } as const;
-    await this.connect({ userId, connection, replaces: null, isResumed: false });
-  }
-
-  closeConnection(userId: string, connectionId: string): Promise<void> {
-    return this.disconnect(userId, connectionId);
-  }
-
   async disconnect(userId: string, connectionId: string): Promise<void> {
     this.#apply(userId, { kind: 'connection-closed', connectionId });
   }
@@ -148,6 +139,9 @@ export class MemoryStore implements ConnectionStore {
   onEvicted(listener: (connectionId: string) => void): void {
     this.#onEvicted = listener;
   }
+
+  /** What this process holds is lost only with the process. */
+  onRenewalWanted(): void {}
 
   onFeed(listener: FeedListener): void {
     this.#listener = listener;
@@ -232,7 +226,8 @@ export class MemoryStore implements ConnectionStore {
     const partition = partitionOf(userId, this.#options.partitions);
     const version = nextVersion(this.#versions[partition] as number, nowMs);
     const outcome = apply(entry.record, event, nowMs, this.#options, version);
-    if (outcome.record.status !== entry.record.status) this.#online += outcome.record.status === 'ONLINE' ? 1 : -1;
+    if (outcome.record.status !== entry.record.status)
+      this.#online += outcome.record.status === 'ONLINE' ? 1 : -1;
     entry.record = outcome.record;
     this.#plan(userId, entry);
     if (outcome.changed) {

@@ -4,13 +4,16 @@
  * | key | type | what | TTL |
  * |---|---|---|---|
  * | `user:status:ID` | string | `online` / `offline`: the spec's contract, readable by anyone | USER_STATUS_TTL |
- * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension | none while ONLINE, then LAST_SEEN_TTL |
+ * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses | none while ONLINE, then LAST_SEEN_TTL |
  * | `user:connections:ID` | sorted set | connection id -> deadline ms | with the newest connection |
+ * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node | with the newest connection |
  * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms | none |
+ * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
  * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
+ * | `presence:evicted:NODE` | list | sessions of a node that lost their place to newer ones | 1 min |
  * | `presence:report:NODE` | string | what a node tells the others of itself, JSON | 5 s |
  * | `presence:partitions` | string | PARTITIONS, checked at start | none |
  * | channel `presence:P` | sharded pub/sub | the log's entries as they are written | |
@@ -48,8 +51,16 @@ export class Keys {
     return `${this.#startOf(userId)}user:connections:${userId}`;
   }
 
+  details(userId: string): string {
+    return `${this.#startOf(userId)}user:details:${userId}`;
+  }
+
   deadlines(partition: number): string {
     return `${this.#starts[partition]}presence:${partition}:deadlines`;
+  }
+
+  returns(partition: number): string {
+    return `${this.#starts[partition]}presence:${partition}:returns`;
   }
 
   log(partition: number): string {
@@ -70,6 +81,10 @@ export class Keys {
 
   nodes(): string {
     return `${this.#starts[0]}presence:nodes`;
+  }
+
+  evicted(nodeId: string): string {
+    return `${this.#starts[0]}presence:evicted:${nodeId}`;
   }
 
   report(nodeId: string): string {

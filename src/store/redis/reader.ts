@@ -100,16 +100,16 @@ export class Reader {
   }
 }
 
-function unknownState(userId: string): UserState {
+export function unknownState(userId: string): UserState {
   return {
     userId,
     status: 'OFFLINE',
     activity: null,
     cause: null,
-    customStatus: null,
     sinceMs: 0,
     changedAtMs: 0,
     lastSeenMs: 0,
     version: 0,
+    customStatus: null,
   };
 }

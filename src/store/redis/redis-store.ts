@@ -1,15 +1,24 @@
+import type { ConnectionKind } from '../../core/connections.ts';
+import type { CustomStatusRequest } from '../../core/custom-status.ts';
 import { partitionOf } from '../../core/partition.ts';
 import type { Activity, LeasePolicy, UserState } from '../../core/presence.ts';
 import { parseRedisTarget } from '../../core/redis-target.ts';
-import type { FeedListener, PresenceStore } from '../../core/store.ts';
+import type {
+  ConnectionOpened,
+  ConnectionOpening,
+  ConnectionRenewal,
+  ConnectionSeen,
+  FeedListener,
+  PresenceStore,
+} from '../../core/store.ts';
 import type { Log } from '../../observe/log.ts';
 import { Feed, type FeedStats } from './feed.ts';
 import { Keys } from './keys.ts';
 import { RedisOverview } from './overview.ts';
-import { Reader } from './reader.ts';
+import { Reader, unknownState } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
-import { activityNumber, causeNumber, decodeState } from './state-line.ts';
+import { activityNumber, activityOf, causeNumber, decodeState } from './state-line.ts';
 import { Sweeper, type SweeperStats } from './sweeper.ts';
 
 export interface RedisStoreOptions extends LeasePolicy {
@@ -30,10 +39,6 @@ export interface RedisStoreOptions extends LeasePolicy {
 export interface RedisStoreStats extends EngineStats, FeedStats, SweeperStats {
   /** Partitions whose data went, because Redis was emptied or came back without it. */
   readonly dataGone: number;
-  /** Connections of this node's users. */
-  readonly openConnections: number;
-  /** Closed connections that Redis has still to be told of. */
-  readonly unclosedConnections: number;
 }
 
 /** The engine that many servers share. Each method is one command or one script; lua/ says what they do. */
@@ -45,13 +50,10 @@ export class RedisStore implements PresenceStore {
   readonly #feed: Feed;
   readonly #sweeper: Sweeper;
   readonly #reader: Reader;
-  /** Connections of this node's users, which it renews while they are open. */
-  readonly #openConnections = new Map<string, string>();
-  /** Connections that closed while Redis was away; taken back when it answers. */
-  readonly #unclosedConnections = new Map<string, string>();
   readonly #partitionOf: (userId: string) => number;
   readonly #ttl: string;
-  #renewTimer: NodeJS.Timeout | undefined;
+  #onEvicted: (connectionId: string) => void = () => {};
+  #onRenewalWanted: () => void = () => {};
   #dataGone = 0;
 
   constructor(options: RedisStoreOptions) {
@@ -77,6 +79,7 @@ export class RedisStore implements PresenceStore {
       keys,
       sweeps: options.sweeps ?? true,
       onDataGone: (partitions) => this.#restore(partitions),
+      onEvicted: (connectionId) => this.#onEvicted(connectionId),
     });
     engine.onMoved(() => this.#feed.settle());
     engine.onAvailable((partitions) => this.#resume(partitions));
@@ -94,11 +97,9 @@ export class RedisStore implements PresenceStore {
     }
     this.#feed.start();
     this.#sweeper.start();
-    this.#renewTimer = setInterval(() => this.#renewConnections(), this.#options.ttlMs / 2);
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#renewTimer);
     await this.#sweeper.stop();
     this.#feed.stop();
     this.#engine.stop();
@@ -133,21 +134,89 @@ export class RedisStore implements PresenceStore {
     return this.#reader.read(userIds);
   }
 
-  async openConnection(userId: string, connectionId: string): Promise<void> {
-    this.#openConnections.set(connectionId, userId);
-    await this.#renewConnection(userId, connectionId);
+  async connect({ userId, connection, replaces, isResumed }: ConnectionOpening): Promise<ConnectionOpened> {
+    const { nodeId, maxConnectionsPerUser } = this.#options;
+    const [line, now, since, replaced, evicted] = await this.#run<
+      [string | null, string, string, string, string[]]
+    >(userId, scripts.connect, this.#connectionKeys(userId), [
+      this.#ttl,
+      connection.connectionId,
+      kindNumber(connection.kind),
+      connection.device,
+      activityNumber(connection.activity),
+      nodeId,
+      replaces ?? '',
+      isResumed ? '1' : '0',
+      String(maxConnectionsPerUser),
+    ]);
+    this.#tellEvicted(evicted);
+    return {
+      state: line === null ? unknownState(userId) : decodeState(line),
+      nowMs: Number(now),
+      sinceMs: Number(since),
+      replaced: replaced === '1',
+    };
   }
 
-  async closeConnection(userId: string, connectionId: string): Promise<void> {
-    this.#openConnections.delete(connectionId);
-    this.#unclosedConnections.set(connectionId, userId);
-    await this.#run(
+  async disconnect(userId: string, connectionId: string): Promise<void> {
+    const { disconnectGraceMs, lastSeenTtlMs } = this.#options;
+    await this.#run(userId, scripts.disconnect, this.#connectionKeys(userId), [
+      this.#ttl,
+      connectionId,
+      String(disconnectGraceMs),
+      String(lastSeenTtlMs),
+    ]);
+  }
+
+  async renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
+    const byPartition = Map.groupBy(renewals, ({ userId }) => this.#partitionOf(userId));
+    const lost = await Promise.all([...byPartition].map(([partition, some]) => this.#renew(partition, some)));
+    return lost.flat();
+  }
+
+  async setConnectionActivity(userId: string, connectionId: string, activity: Activity): Promise<UserState> {
+    const line = await this.#run<string | null>(
       userId,
-      scripts.connectionClose,
-      [this.#keys.connections(userId)],
-      [connectionId, String(this.#options.disconnectGraceMs), String(this.#options.lastSeenTtlMs)],
+      scripts.connectionActivity,
+      this.#connectionKeys(userId),
+      [this.#ttl, connectionId, activityNumber(activity)],
     );
-    this.#unclosedConnections.delete(connectionId);
+    return line === null ? unknownState(userId) : decodeState(line);
+  }
+
+  async readConnections(userId: string): Promise<ConnectionSeen[]> {
+    const rows = await this.#engine.run<[string, string, string, string, string, string][]>(
+      this.#partitionOf(userId),
+      scripts.connectionList,
+      this.#connectionKeys(userId),
+      [],
+    );
+    return rows.map(([connectionId, kind, device, activity, since, deadline]) => ({
+      connectionId,
+      kind: kind === kindNumber('session') ? 'session' : 'stream',
+      device,
+      activity: activityOf(activity),
+      sinceMs: Number(since),
+      lastSeenMs: Number(deadline) - this.#options.ttlMs,
+    }));
+  }
+
+  async setCustomStatus(userId: string, { text, emoji, lifeMs }: CustomStatusRequest): Promise<UserState> {
+    const line = await this.#run<string | null>(
+      userId,
+      scripts.customStatus,
+      [this.#keys.returns(this.#partitionOf(userId))],
+      [this.#ttl, String(this.#options.lastSeenTtlMs), String(lifeMs), text, emoji],
+    );
+    return line === null ? unknownState(userId) : decodeState(line);
+  }
+
+  onEvicted(listener: (connectionId: string) => void): void {
+    this.#onEvicted = listener;
+  }
+
+  onRenewalWanted(listener: () => void): void {
+    this.#onRenewalWanted = listener;
   }
 
   onFeed(listener: FeedListener): void {
@@ -173,13 +242,15 @@ export class RedisStore implements PresenceStore {
       ...this.#feed.stats(),
       ...this.#sweeper.stats(),
       dataGone: this.#dataGone,
-      openConnections: this.#openConnections.size,
-      unclosedConnections: this.#unclosedConnections.size,
     };
   }
 
   #light(userId: string, activity: Activity | null, cause: string): Promise<string | null> {
-    return this.#run<string | null>(userId, scripts.light, [], [this.#ttl, activityNumber(activity), cause]);
+    return this.#run<string | null>(userId, scripts.light, this.#connectionKeys(userId), [
+      this.#ttl,
+      activityNumber(activity),
+      cause,
+    ]);
   }
 
   /**
@@ -209,19 +280,63 @@ export class RedisStore implements PresenceStore {
     );
   }
 
-  async #renewConnection(userId: string, connectionId: string): Promise<void> {
-    await this.#run(
-      userId,
-      scripts.connectionOpen,
-      [this.#keys.connections(userId)],
-      [connectionId, this.#ttl],
+  #connectionKeys(userId: string): string[] {
+    return [this.#keys.connections(userId), this.#keys.details(userId)];
+  }
+
+  #renew(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
+    const keys = this.#keys;
+    const { nodeId, maxConnectionsPerUser } = this.#options;
+    return this.#engine.run<string[]>(
+      partition,
+      scripts.renew,
+      [
+        keys.deadlines(partition),
+        keys.log(partition),
+        keys.seq(partition),
+        ...renewals.flatMap(({ userId }) => [
+          keys.status(userId),
+          keys.meta(userId),
+          ...this.#connectionKeys(userId),
+        ]),
+      ],
+      [
+        keys.channel(partition),
+        this.#ttl,
+        String(maxConnectionsPerUser),
+        ...renewals.flatMap(({ userId, connection }) => [
+          userId,
+          connection.connectionId,
+          kindNumber(connection.kind),
+          connection.device,
+          activityNumber(connection.activity),
+          String(connection.sinceMs),
+          nodeId,
+        ]),
+      ],
     );
+  }
+
+  /** Leaves word for the nodes of sessions that lost their place; should that fail, they learn it when they renew. */
+  #tellEvicted(evicted: readonly string[]): void {
+    for (let i = 0; i < evicted.length; i += 2) {
+      const [nodeId, connectionId] = evicted.slice(i, i + 2) as [string, string];
+      if (nodeId === this.#options.nodeId) {
+        this.#onEvicted(connectionId);
+        continue;
+      }
+      const key = this.#keys.evicted(nodeId);
+      Promise.all([
+        this.#engine.command(0, ['RPUSH', key, connectionId]),
+        this.#engine.command(0, ['PEXPIRE', key, String(evictionLifeMs)]),
+      ]).catch((error: unknown) => this.#options.log.debug({ err: error }, 'eviction not passed on'));
+    }
   }
 
   /** Redis answers again, the same or another: nobody knows what it missed. */
   #resume(partitions: readonly number[]): void {
     this.#feed.verifyNow(partitions);
-    this.#renewConnections(new Set(partitions));
+    this.#onRenewalWanted();
   }
 
   /** Redis lost these partitions' data: what this node vouches for is written again at once. */
@@ -240,17 +355,11 @@ export class RedisStore implements PresenceStore {
     }
     this.#resume(partitions);
   }
+}
 
-  /** Takes back connections that closed, and renews those that are open; of all partitions, or of some. */
-  #renewConnections(partitions?: ReadonlySet<number>): void {
-    const failed = (error: unknown) =>
-      this.#options.log.debug({ err: error }, 'connection not renewed or closed; the next round tries again');
-    const isMeant = (userId: string) => partitions?.has(this.#partitionOf(userId)) ?? true;
-    for (const [connectionId, userId] of this.#unclosedConnections) {
-      if (isMeant(userId)) this.closeConnection(userId, connectionId).catch(failed);
-    }
-    for (const [connectionId, userId] of this.#openConnections) {
-      if (isMeant(userId)) this.#renewConnection(userId, connectionId).catch(failed);
-    }
-  }
+/** How long a node may take to fetch what was left for it, ms. */
+const evictionLifeMs = 60_000;
+
+function kindNumber(kind: ConnectionKind): string {
+  return kind === 'session' ? '1' : '2';
 }

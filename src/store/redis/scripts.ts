@@ -9,24 +9,26 @@ export interface Script {
 }
 
 const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
-const transition = read('transition');
 
-function script(name: string, source: string): Script {
+/** A script after the files that it builds on, since Redis has no includes. */
+function script(name: string, ...before: readonly string[]): Script {
+  const source = [...before, name].map(read).join('\n');
   return { name, source, sha1: createHash('sha1').update(source).digest('hex') };
 }
 
-/** A script that changes users: transition.lua goes before it, since Redis has no includes. */
-const changing = (name: string): Script => script(name, `${transition}\n${read(name)}`);
-const plain = (name: string): Script => script(name, read(name));
-
 export const scripts = {
-  light: changing('light'),
-  putOut: changing('put-out'),
-  connectionOpen: changing('connection-open'),
-  connectionClose: changing('connection-close'),
-  sweep: changing('sweep'),
-  due: plain('due'),
-  claim: plain('claim'),
-  nodes: plain('nodes'),
-  read: plain('read'),
+  light: script('light', 'transition', 'connections'),
+  putOut: script('put-out', 'transition'),
+  connect: script('connect', 'transition', 'connections'),
+  disconnect: script('disconnect', 'transition', 'connections'),
+  renew: script('renew', 'transition', 'connections'),
+  connectionActivity: script('connection-activity', 'transition', 'connections'),
+  connectionList: script('connection-list', 'transition', 'connections'),
+  customStatus: script('custom-status', 'transition', 'customs'),
+  customSweep: script('custom-sweep', 'transition', 'customs'),
+  sweep: script('sweep', 'transition'),
+  read: script('read', 'transition'),
+  due: script('due'),
+  claim: script('claim'),
+  nodes: script('nodes'),
 } as const;

@@ -1,3 +1,4 @@
+import type { CustomStatus } from '../../core/custom-status.ts';
 import type { Activity, Cause, UserState } from '../../core/presence.ts';
 
 /** The text form of a state in scripts, log and messages; its fields stand in lua/transition.lua. */
@@ -22,10 +23,21 @@ export function causeNumber(cause: Cause): string {
   return String(causes.indexOf(cause));
 }
 
+export function activityOf(number: string): Activity | null {
+  return activities[Number(number)] ?? null;
+}
+
+function decodeCustomStatus(text: string): CustomStatus | null {
+  if (text === '') return null;
+  const [expires, words, emoji] = text.split('\x1d') as [string, string, string];
+  return { text: words, emoji, expiresAtMs: Number(expires) };
+}
+
 export function decodeState(line: string): UserState {
   const fields = line.split(separator);
-  if (fields.length !== 8) throw new Error(`a state line has 8 fields, this has ${fields.length}`);
-  const [version, userId, status, activity, cause, since, changedAt, lastSeen] = fields as [
+  if (fields.length !== 9) throw new Error(`a state line has 9 fields, this has ${fields.length}`);
+  const [version, userId, status, activity, cause, since, changedAt, lastSeen, custom] = fields as [
+    string,
     string,
     string,
     string,
@@ -44,6 +56,7 @@ export function decodeState(line: string): UserState {
     changedAtMs: Number(changedAt),
     lastSeenMs: Number(lastSeen),
     version: Number(version),
+    customStatus: decodeCustomStatus(custom),
   };
 }
 

@@ -15,6 +15,8 @@ export interface SweeperOptions extends LeasePolicy {
   /** Whether this node judges leases; one that does not still watches the partitions' epochs. */
   readonly sweeps: boolean;
   /** Called with partitions whose data went: Redis was emptied, or is another. */
+  /** A session of this node lost its place to a newer one. */
+  readonly onEvicted: (connectionId: string) => void;
   readonly onDataGone: (partitions: readonly number[]) => void;
 }
 
@@ -129,7 +131,14 @@ export class Sweeper {
   async #announce(lifeMs: number): Promise<void> {
     const { engine, keys, nodeId } = this.#options;
     const isFirst = this.#nodes.length === 0;
-    this.#nodes = await engine.run<string[]>(0, scripts.nodes, [keys.nodes()], [nodeId, String(lifeMs)]);
+    const [nodes, evicted] = await engine.run<[string[], string[]]>(
+      0,
+      scripts.nodes,
+      [keys.nodes(), keys.evicted(nodeId)],
+      [nodeId, String(lifeMs)],
+    );
+    this.#nodes = nodes;
+    for (const connectionId of evicted) this.#options.onEvicted(connectionId);
     if (isFirst && lifeMs > 0) this.#claimNow();
   }
 
@@ -198,7 +207,34 @@ export class Sweeper {
         isMoreDue ||= users.length === batchUsers;
       }
     }
+    await this.#sweepCustomStatuses(group);
     this.#sweepSeconds.observeSince(startMs);
+  }
+
+  /** What is left over for the next round is a batch and more in one partition, within 50 ms. */
+  async #sweepCustomStatuses(group: readonly number[]): Promise<void> {
+    const { engine, keys, ttlMs, lastSeenTtlMs } = this.#options;
+    const found = await engine.run<[position: number, ...users: string[]][]>(
+      group[0] as number,
+      scripts.due,
+      group.map((partition) => keys.returns(partition)),
+      [String(batchUsers)],
+    );
+    for (const [position, ...users] of found) {
+      const partition = group[position - 1] as number;
+      await engine.run(
+        partition,
+        scripts.customSweep,
+        [
+          keys.deadlines(partition),
+          keys.log(partition),
+          keys.seq(partition),
+          keys.returns(partition),
+          ...users.flatMap((user) => [keys.status(user), keys.meta(user)]),
+        ],
+        [keys.channel(partition), String(ttlMs), String(lastSeenTtlMs), ...users],
+      );
+    }
   }
 
   async #judge(partition: number, users: readonly string[]): Promise<void> {

@@ -12,12 +12,12 @@ local now = clock_ms()
 redis.call('SET', status_key, 'offline', 'PX', ttl)
 redis.call('HSET', meta_key, 'x', text(now))
 
-local was, cause, version, since, changed_at, last_seen =
-  unpack(redis.call('HMGET', meta_key, 's', 'c', 'v', 't', 'u', 'l'))
+local was, cause, version, since, changed_at, last_seen, customs =
+  unpack(redis.call('HMGET', meta_key, 's', 'c', 'v', 't', 'u', 'l', 'y'))
 if was ~= ONLINE then
   redis.call('PEXPIRE', meta_key, last_seen_ttl)
   return state_line(version or '0', user, OFFLINE, NO_ACTIVITY, cause or '0', since or '0', changed_at or '0',
-    last_seen or '0')
+    last_seen or '0', customs)
 end
 
 redis.call('ZREM', deadlines_key, user)

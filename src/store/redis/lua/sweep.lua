@@ -40,6 +40,7 @@ local function verdict(user, score, status_key, meta_key, connections_key)
   -- Entries that nobody renewed or took back are those of a node that died.
   local is_node_lost = redis.call('EXISTS', connections_key) == 1
     and redis.call('ZCOUNT', connections_key, now, '+inf') == 0
+  if is_node_lost then redis.call('DEL', connections_key) end
   return is_node_lost and BY_NODE_LOST or BY_EXPIRED, renewed
 end
 

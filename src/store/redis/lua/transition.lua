@@ -1,12 +1,14 @@
 -- Put before every script that changes a user (scripts.ts): the clock, the wire form of a state, and the one way to
 -- record transitions.
 --
--- A state is one line of text: version, user, status, activity, cause, since, changed at, last seen, separated by
--- 0x1F. User ids hold no control characters. Numbers of status, activity and cause are the proto's. Times are Unix ms.
+-- A state is one line of text: version, user, status, activity, cause, since, changed at, last seen, custom status,
+-- separated by 0x1F. User ids hold no control characters. Numbers of status, activity and cause are the proto's. Times are
+-- Unix ms. A custom status is empty, or expiry (0 = never), text and emoji, separated by 0x1D; in meta those that return are
+-- kept before it, separated by 0x1E.
 
 local ONLINE, OFFLINE = '1', '2'
 local NO_ACTIVITY, ACTIVE = '0', '1'
-local BY_SET, BY_HEARTBEAT, BY_DISCONNECT, BY_EXPIRED, BY_NODE_LOST = '1', '2', '4', '5', '6'
+local BY_SET, BY_HEARTBEAT, BY_CONNECT, BY_DISCONNECT, BY_EXPIRED, BY_NODE_LOST = '1', '2', '3', '4', '5', '6'
 local LOG_ENTRIES = 10000
 
 local function clock_ms()
@@ -19,8 +21,28 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local function state_line(version, user, status, activity, cause, since, changed_at, last_seen)
-  return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen }, '\31')
+-- `customs`: the custom statuses in meta; the last is in force.
+local function state_line(version, user, status, activity, cause, since, changed_at, last_seen, customs)
+  local custom = customs and string.match(customs, '[^\30]*$') or ''
+  return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen, custom }, '\31')
+end
+
+-- The line of a user's present state, or false for a user never heard of.
+--
+-- What was not judged yet reads as ONLINE: readers agree with watchers. An `online` key without meta was written by
+-- somebody else and counts, as the spec says.
+local function present_line(user, ttl, status_key, meta_key, deadlines_key)
+  local status, activity, cause, version, since, changed_at, last_seen, extended, customs =
+    unpack(redis.call('HMGET', meta_key, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y'))
+  if status == ONLINE or (not status and redis.call('GET', status_key) == 'online') then
+    local deadline = extended and tonumber(extended) or redis.call('PEXPIRETIME', status_key)
+    if deadline <= 0 then deadline = (tonumber(redis.call('ZSCORE', deadlines_key, user) or '0') - 1) end
+    local renewed = deadline > 0 and text(deadline - ttl) or changed_at or '0'
+    return state_line(version or '0', user, ONLINE, activity or ACTIVE, cause or '0', since or renewed,
+      changed_at or renewed, renewed, customs)
+  end
+  if not status then return false end
+  return state_line(version, user, OFFLINE, NO_ACTIVITY, cause, since, changed_at, last_seen or '0', customs)
 end
 
 -- Versions of the next `count` transitions of a partition: microseconds of the clock, or one more than the last where
@@ -43,7 +65,8 @@ end
 local function put_out(meta_key, user, version, cause, now, last_seen, last_seen_ttl)
   redis.call('HSET', meta_key, 's', OFFLINE, 'a', NO_ACTIVITY, 'c', cause, 'v', text(version), 't', text(now),
     'u', text(now), 'l', text(last_seen))
-  redis.call('HDEL', meta_key, 'g', 'e')
+  redis.call('HDEL', meta_key, 'g', 'e', 'q')
   redis.call('PEXPIRE', meta_key, last_seen_ttl)
-  return state_line(text(version), user, OFFLINE, NO_ACTIVITY, cause, text(now), text(now), text(last_seen))
+  return state_line(text(version), user, OFFLINE, NO_ACTIVITY, cause, text(now), text(now), text(last_seen),
+    redis.call('HGET', meta_key, 'y'))
 end

@@ -1,0 +1,181 @@
+import { randomUUID } from 'node:crypto';
+import type { ConnectionKind } from '../core/connections.ts';
+import type { Activity, UserState } from '../core/presence.ts';
+import type { ConnectionOpened, ConnectionRenewal, PresenceStore } from '../core/store.ts';
+import type { Log } from '../observe/log.ts';
+
+export interface ConnectionsOptions {
+  readonly store: PresenceStore;
+  readonly ttlMs: number;
+  readonly log: Log;
+}
+
+/** One connection that this node holds for a user. */
+export interface HeldConnection {
+  readonly id: string;
+  readonly userId: string;
+  /** What the engine is told at each renewal; undefined until it has answered the opening. */
+  renewal: ConnectionRenewal | undefined;
+  /** Called when newer sessions of the user took its place. */
+  readonly onEvicted: () => void;
+}
+
+/** Renewed by one call to the engine. */
+const renewBatchConnections = 500;
+
+/**
+ * The connections that this node holds. Each is renewed at half the TTL, all of them in batches; one that closes while
+ * the engine is away is taken back when it answers.
+ */
+export class Connections {
+  readonly #options: ConnectionsOptions;
+  readonly #held = new Map<string, HeldConnection>();
+  /** Closed, but not yet so in the engine; with the time when it lapses there by itself. */
+  readonly #unclosed = new Map<string, { readonly userId: string; readonly lapsesMs: number }>();
+  #timer: NodeJS.Timeout | undefined;
+  #isRenewing = false;
+  #isHandingOver = false;
+  #isStopped = false;
+
+  constructor(options: ConnectionsOptions) {
+    this.#options = options;
+    options.store.onEvicted((connectionId) => this.#held.get(connectionId)?.onEvicted());
+    options.store.onRenewalWanted(() => this.#plan(0));
+  }
+
+  start(): void {
+    this.#plan(this.#options.ttlMs / 2);
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Sizes of everything that could leak, for tests and metrics. */
+  stats(): { held: number; unclosed: number } {
+    return { held: this.#held.size, unclosed: this.#unclosed.size };
+  }
+
+  /**
+   * Opens a connection of a user.
+   *
+   * @param resumes id of the connection that it continues; null = it is new
+   * @throws PresenceError REDIS_ERROR
+   */
+  async open(
+    userId: string,
+    kind: ConnectionKind,
+    device: string,
+    activity: Activity | null,
+    resumes: string | null,
+    onEvicted: () => void,
+  ): Promise<{ held: HeldConnection; opened: ConnectionOpened }> {
+    const held: HeldConnection = { id: randomUUID(), userId, renewal: undefined, onEvicted };
+    const connection = { connectionId: held.id, kind, device, activity };
+    this.#held.set(held.id, held);
+    try {
+      const opened = await this.#options.store.connect({
+        userId,
+        connection,
+        replaces: resumes,
+        isResumed: resumes !== null,
+      });
+      held.renewal = { userId, connection: { ...connection, sinceMs: opened.sinceMs } };
+      return { held, opened };
+    } catch (error) {
+      this.#held.delete(held.id);
+      // It may have happened all the same.
+      this.#closeLater(held);
+      throw error;
+    }
+  }
+
+  /** @throws PresenceError REDIS_ERROR */
+  async setActivity(held: HeldConnection, activity: Activity): Promise<UserState> {
+    if (held.renewal) {
+      const { userId, connection } = held.renewal;
+      held.renewal = { userId, connection: { ...connection, activity } };
+    }
+    return this.#options.store.setConnectionActivity(held.userId, held.id, activity);
+  }
+
+  /**
+   * Takes a connection back. During a hand-over the engine is told only of those that said goodbye: the others go on
+   * elsewhere. Never rejects.
+   */
+  async close(held: HeldConnection, saidGoodbye: boolean): Promise<void> {
+    if (!this.#held.delete(held.id)) return;
+    if (this.#isHandingOver && !saidGoodbye) return;
+    try {
+      await this.#options.store.disconnect(held.userId, held.id);
+    } catch (error) {
+      this.#options.log.debug({ err: error }, 'connection not taken back yet');
+      this.#closeLater(held);
+    }
+  }
+
+  /** From now on connections that close are left to run, for another node to take over. */
+  handOver(): void {
+    this.#isHandingOver = true;
+  }
+
+  /** Gives these a full TTL from now; failures are logged. Never rejects. */
+  async renew(connections: readonly HeldConnection[]): Promise<boolean> {
+    let isRenewed = true;
+    for (let start = 0; start < connections.length; start += renewBatchConnections) {
+      const batch = connections.slice(start, start + renewBatchConnections);
+      const renewals = batch.map(({ renewal }) => renewal).filter((it) => it !== undefined);
+      try {
+        const evicted = await this.#options.store.renewConnections(renewals);
+        for (const connectionId of evicted) this.#held.get(connectionId)?.onEvicted();
+      } catch (error) {
+        this.#options.log.debug({ err: error }, 'connections not renewed; trying again soon');
+        isRenewed = false;
+      }
+    }
+    return isRenewed;
+  }
+
+  #closeLater({ id, userId }: HeldConnection): void {
+    this.#unclosed.set(id, { userId, lapsesMs: performance.now() + this.#options.ttlMs });
+  }
+
+  #plan(delayMs: number): void {
+    if (this.#isStopped) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#runRound(), delayMs);
+    this.#timer.unref();
+  }
+
+  async #runRound(): Promise<void> {
+    const { ttlMs } = this.#options;
+    if (this.#isRenewing) {
+      this.#plan(ttlMs / 8);
+      return;
+    }
+    this.#isRenewing = true;
+    const beganMs = performance.now();
+    const isDone = await this.#round();
+    this.#isRenewing = false;
+    const intervalMs = isDone ? ttlMs / 2 : Math.min(1000, ttlMs / 8);
+    this.#plan(Math.max(0, beganMs + intervalMs - performance.now()));
+  }
+
+  /** Never rejects. false: the engine did not take all of it. */
+  async #round(): Promise<boolean> {
+    const nowMs = performance.now();
+    for (const [connectionId, { userId, lapsesMs }] of this.#unclosed) {
+      if (lapsesMs > nowMs) {
+        try {
+          await this.#options.store.disconnect(userId, connectionId);
+        } catch (error) {
+          this.#options.log.debug({ err: error }, 'connections not taken back yet');
+          return false;
+        }
+      }
+      this.#unclosed.delete(connectionId);
+    }
+    return this.renew([...this.#held.values()]);
+  }
+}

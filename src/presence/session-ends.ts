@@ -1,0 +1,47 @@
+/** Why a session ends by the server's will: one row of the table in docs/protocol.md, which a test compares. */
+export interface SessionEndRow {
+  /** WebSocket close code. Its range says whether to come back: see comesBack. */
+  readonly closeCode: number;
+  /** Name of the gRPC status that ends a Connect stream. */
+  readonly grpcStatus: string;
+  /** One sentence for people; sent. */
+  readonly reason: string;
+}
+
+export const sessionEnds = {
+  GOODBYE: { closeCode: 1000, grpcStatus: 'OK', reason: 'goodbye' },
+  WRONG_FRAME_TYPE: {
+    closeCode: 1003,
+    grpcStatus: 'INVALID_ARGUMENT',
+    reason: 'presence.v1.json takes text frames, presence.v1.proto binary ones',
+  },
+  INTERNAL: { closeCode: 1011, grpcStatus: 'INTERNAL', reason: 'internal error' },
+  DRAINING: { closeCode: 1012, grpcStatus: 'UNAVAILABLE', reason: 'the server is stopping' },
+  HELLO_TIMEOUT: { closeCode: 4000, grpcStatus: 'DEADLINE_EXCEEDED', reason: 'no hello came in time' },
+  PING_TIMEOUT: { closeCode: 4001, grpcStatus: 'UNAVAILABLE', reason: 'no answer to a ping in time' },
+  TOO_SLOW: {
+    closeCode: 4002,
+    grpcStatus: 'RESOURCE_EXHAUSTED',
+    reason: 'what was sent was not read in time',
+  },
+  RATE_LIMITED: { closeCode: 4003, grpcStatus: 'RESOURCE_EXHAUSTED', reason: 'too many frames' },
+  ENGINE_AWAY: { closeCode: 4004, grpcStatus: 'UNAVAILABLE', reason: 'the engine does not answer' },
+  REPLACED: {
+    closeCode: 4500,
+    grpcStatus: 'RESOURCE_EXHAUSTED',
+    reason: 'the user has too many sessions, and this was the oldest',
+  },
+  BAD_FRAME: { closeCode: 4501, grpcStatus: 'INVALID_ARGUMENT', reason: 'a frame is not valid here' },
+  BAD_HELLO: { closeCode: 4502, grpcStatus: 'INVALID_ARGUMENT', reason: 'the hello is not valid' },
+} as const satisfies Record<string, SessionEndRow>;
+
+export type SessionEnd = keyof typeof sessionEnds;
+
+/**
+ * Whether a client is to come back after a close code: 3000 to 3499 and 4000 to 4499 say yes, 3500 to 3999 and 4500 to
+ * 4999 no. Of the standard codes those that tell of the server or the way (1001, 1005, 1006, 1011 to 1014) say yes.
+ */
+export function comesBack(closeCode: number): boolean {
+  if (closeCode >= 3000) return closeCode % 1000 < 500;
+  return [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(closeCode);
+}

@@ -1,0 +1,516 @@
+import type { CustomStatusRequest } from '../core/custom-status.ts';
+import { PresenceError } from '../core/errors.ts';
+import type { Activity, Status, UserState } from '../core/presence.ts';
+import type { ConnectionOpened } from '../core/store.ts';
+import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
+import type { Connections, HeldConnection } from './connections.ts';
+import type { PresenceService } from './presence-service.ts';
+import type { SessionEnd } from './session-ends.ts';
+import type { Subscription, WatchEvent, WatchSink } from './watch-hub.ts';
+
+/** What a client asks for. `requestId` 0: only failures are answered. */
+export type SessionRequest = { readonly requestId: number } & (
+  | {
+      readonly kind: 'hello';
+      readonly userId: string;
+      readonly device: string;
+      readonly resumeToken: string;
+      readonly activity: Activity | null;
+    }
+  | { readonly kind: 'set-status'; readonly status: Status | null; readonly activity: Activity | null }
+  | { readonly kind: 'set-custom-status'; readonly request: CustomStatusRequest }
+  | { readonly kind: 'watch'; readonly userIds: readonly string[]; readonly knownVersions: readonly number[] }
+  | { readonly kind: 'unwatch'; readonly userIds: readonly string[] }
+  | { readonly kind: 'query'; readonly userIds: readonly string[] }
+  | { readonly kind: 'heartbeat'; readonly activity: Activity | null }
+  | { readonly kind: 'goodbye' }
+);
+
+/** What a client is told. */
+export type SessionMessage =
+  | {
+      readonly kind: 'welcome';
+      readonly requestId: number;
+      readonly sessionId: string;
+      readonly isResumed: boolean;
+      /** The engine's clock; 0 and null for one who only looks on. */
+      readonly serverTimeMs: number;
+      readonly state: UserState | null;
+    }
+  | { readonly kind: 'events'; readonly events: readonly WatchEvent[] }
+  | { readonly kind: 'ack'; readonly requestId: number; readonly state: UserState | null }
+  | { readonly kind: 'error'; readonly requestId: number; readonly error: PresenceError }
+  | { readonly kind: 'states'; readonly requestId: number; readonly states: readonly UserState[] }
+  | { readonly kind: 'going-away'; readonly end: SessionEnd; readonly reconnectInMs: number };
+
+/** A session's way to its client: a stream, a socket. */
+export interface SessionLink {
+  /** Takes a message. false: it is full now; `Session.drained` is called when there is room again. */
+  send(message: SessionMessage): boolean;
+  /** Closes after what was sent; for ends that say that nobody reads, soon even if nobody does. */
+  close(end: SessionEnd): void;
+  /** Asks the client for a sign of life. false: the transport sees to that itself. */
+  ping(): boolean;
+  /** Takes no more from the client, and goes on. */
+  pause(): void;
+  resume(): void;
+}
+
+export interface SessionTimings {
+  /** Silence after which the peer is pinged. */
+  readonly pingIntervalMs: number;
+  /** How long its answer may take. */
+  readonly pongTimeoutMs: number;
+  /** Silence of the user after which ACTIVE becomes IDLE; 0 = never. */
+  readonly idleAfterMs: number;
+  /** How long the hello may take; default 10,000. */
+  readonly helloTimeoutMs: number;
+  readonly maxFramesPerSecond: number;
+}
+
+/** What a session needs of its surroundings. */
+export interface SessionHost {
+  readonly options: SessionTimings;
+  readonly presence: PresenceService;
+  readonly connections: Connections;
+  /** Monotonic; for local waits only. */
+  nowMs(): number;
+  flushLater(session: Session): void;
+  welcomed(session: Session): void;
+  forget(session: Session): void;
+  countEnd(end: SessionEnd): void;
+  /** A failure that nobody can be told of, and that the next try heals. */
+  later(error: unknown): void;
+  bug(error: unknown): void;
+}
+
+export const maxDeviceBytes = 64;
+/** Requests that may wait for the ones before them; then the client is not read from. */
+const maxWaitingRequests = 32;
+/** Events that may wait for the end of the turn; the hub keeps the rest, one state for each user. */
+const maxBatchEvents = 512;
+
+/**
+ * One live connection of one user: requests in order, one at a time; events in batches, one per turn. It has no timer of
+ * its own: the host asks it now and then what is due.
+ */
+export class Session implements WatchSink {
+  /** When the host asks next what is due; kept by the host. */
+  plannedMs = Number.POSITIVE_INFINITY;
+  readonly #host: SessionHost;
+  readonly #link: SessionLink;
+  readonly #openedMs: number;
+  /** The hello was answered. */
+  #isOpen = false;
+  /** undefined: nobody's, the session of one who only looks on. */
+  #held: HeldConnection | undefined;
+  #subscription: Subscription | undefined;
+  #isEnded = false;
+  #saidGoodbye = false;
+
+  // Requests.
+  #isBusy = false;
+  #isPaused = false;
+  #waiting: SessionRequest[] | undefined;
+  #tokens: number;
+  #tokensAtMs: number;
+
+  // Events.
+  #batch: WatchEvent[] | undefined;
+  #isLinkFull = false;
+  #isHubHeld = false;
+  #fullSinceMs = 0;
+  /** Whoever waits for room in the link, or for all events to have left. */
+  #onProgress: (() => void) | undefined;
+
+  // Signs of life.
+  #heardMs: number;
+  #pingedMs = 0;
+  #activeMs: number;
+  #activity: Activity = 'ACTIVE';
+  #isAutoIdle = false;
+
+  constructor(host: SessionHost, link: SessionLink) {
+    const nowMs = host.nowMs();
+    this.#host = host;
+    this.#link = link;
+    this.#openedMs = nowMs;
+    this.#heardMs = nowMs;
+    this.#activeMs = nowMs;
+    this.#tokens = host.options.maxFramesPerSecond * burstSeconds;
+    this.#tokensAtMs = nowMs;
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
+  get connection(): HeldConnection | undefined {
+    return this.#held;
+  }
+
+  // ---- from the transport -----------------------------------------------------------------------------
+
+  /** A request came. */
+  receive(request: SessionRequest): void {
+    if (this.#isEnded || !this.#mayPass()) return;
+    this.heard();
+    if (this.#isBusy) {
+      this.#waiting ??= [];
+      this.#waiting.push(request);
+      if (this.#waiting.length >= maxWaitingRequests) this.#pause();
+    } else {
+      this.#isBusy = true;
+      this.#workThrough(request).catch((error: unknown) => this.#fail(0, error));
+    }
+  }
+
+  /** A frame came that is no request; it counts as one. */
+  receiveInvalid(requestId: number, error: PresenceError, end: SessionEnd | null): void {
+    if (this.#isEnded || !this.#mayPass()) return;
+    this.#tell({ kind: 'error', requestId, error });
+    if (end) this.end(end);
+  }
+
+  /** The peer shows that it lives. */
+  heard(): void {
+    this.#heardMs = this.#host.nowMs();
+    this.#pingedMs = 0;
+  }
+
+  /** The link has room again. */
+  drained(): void {
+    if (this.#isEnded) return;
+    this.#isLinkFull = false;
+    this.#flush();
+    if (!this.#isLinkFull && (this.#waiting?.length ?? 0) < maxWaitingRequests) this.#resume();
+  }
+
+  /** The link is gone, whoever closed it. */
+  closed(): void {
+    this.#isEnded = true;
+    this.#host.forget(this);
+    this.#release();
+  }
+
+  // ---- from the host ----------------------------------------------------------------------------------
+
+  /** Says why, closes the link; `closed` follows. */
+  end(end: SessionEnd): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#saidGoodbye ||= end === 'GOODBYE' || end === 'REPLACED';
+    this.#host.countEnd(end);
+    if (end !== 'GOODBYE') this.#link.send({ kind: 'going-away', end, reconnectInMs: 0 });
+    this.#link.close(end);
+    this.#release();
+  }
+
+  #release(): void {
+    this.#subscription?.close();
+    this.#subscription = undefined;
+    this.#batch = undefined;
+    this.#waiting = undefined;
+    this.#wake();
+    const held = this.#held;
+    this.#held = undefined;
+    if (held) this.#host.connections.close(held, this.#saidGoodbye).catch((error) => this.#host.bug(error));
+  }
+
+  /** Tells the client to be elsewhere by then. */
+  announceDrain(reconnectInMs: number): void {
+    if (this.#isEnded) return;
+    if (this.#isOpen) this.#tell({ kind: 'going-away', end: 'DRAINING', reconnectInMs });
+    else this.end('DRAINING');
+  }
+
+  /** Does what is due. Answers when to ask again, by the host's clock. */
+  check(nowMs: number): number {
+    const { helloTimeoutMs, pingIntervalMs, pongTimeoutMs } = this.#host.options;
+    if (!this.#isOpen) {
+      if (nowMs >= this.#openedMs + helloTimeoutMs) this.end('HELLO_TIMEOUT');
+      return this.#openedMs + helloTimeoutMs;
+    }
+    if (this.#isLinkFull && nowMs >= this.#fullSinceMs + pingIntervalMs + pongTimeoutMs) {
+      this.end('TOO_SLOW');
+      return nowMs;
+    }
+    if (this.#pingedMs !== 0 && nowMs >= this.#pingedMs + pongTimeoutMs) {
+      this.end('PING_TIMEOUT');
+      return nowMs;
+    }
+    if (this.#pingedMs === 0 && nowMs >= this.#heardMs + pingIntervalMs) {
+      if (this.#link.ping()) this.#pingedMs = nowMs;
+      else this.#heardMs = nowMs;
+    }
+    this.#idleIfSilent(nowMs);
+    const pingMs = this.#pingedMs === 0 ? this.#heardMs + pingIntervalMs : this.#pingedMs + pongTimeoutMs;
+    return Math.min(pingMs, this.#idleAtMs());
+  }
+
+  /** The turn is over: what was gathered leaves. */
+  flush(): void {
+    if (!this.#isEnded) this.#flush();
+  }
+
+  // ---- from the hub -----------------------------------------------------------------------------------
+
+  send(event: WatchEvent): boolean {
+    if (this.#batch === undefined) {
+      this.#batch = [event];
+      if (!this.#isLinkFull) this.#host.flushLater(this);
+    } else {
+      this.#batch.push(event);
+    }
+    const hasRoom = !this.#isLinkFull && this.#batch.length < maxBatchEvents;
+    if (!hasRoom) this.#isHubHeld = true;
+    return hasRoom;
+  }
+
+  // ---- requests ---------------------------------------------------------------------------------------
+
+  async #workThrough(first: SessionRequest): Promise<void> {
+    let request: SessionRequest | undefined = first;
+    while (request !== undefined && !this.#isEnded) {
+      // A client that does not read gets no more answers, however much it asks.
+      while (this.#isLinkFull && !this.#isEnded) await this.#progress();
+      try {
+        await this.#handle(request);
+      } catch (error) {
+        this.#fail(request.requestId, error);
+        if (request.kind === 'hello') this.end(endOfHello(error));
+      }
+      request = this.#waiting?.shift();
+      if (this.#waiting?.length === 0) this.#waiting = undefined;
+      if (!this.#waiting && !this.#isLinkFull) this.#resume();
+    }
+    this.#isBusy = false;
+  }
+
+  async #handle(request: SessionRequest): Promise<void> {
+    if (request.kind === 'hello') return this.#hello(request);
+    if (!this.#isOpen) {
+      this.#fail(request.requestId, PresenceError.invalidArgument('hello', 'must be the first frame'));
+      this.end('BAD_FRAME');
+      return;
+    }
+    if (request.kind === 'goodbye') {
+      this.#saidGoodbye = true;
+      this.end('GOODBYE');
+      return;
+    }
+    if (request.kind !== 'heartbeat' || request.activity !== null) this.#active(request);
+    const answer = await this.#answer(request);
+    if (request.requestId !== 0 || answer.kind === 'states' || request.kind === 'watch') this.#tell(answer);
+  }
+
+  async #hello(request: Extract<SessionRequest, { kind: 'hello' }>): Promise<void> {
+    if (this.#isOpen) {
+      this.#fail(request.requestId, PresenceError.invalidArgument('hello', 'must be sent once'));
+      this.end('BAD_FRAME');
+      return;
+    }
+    if (utf8Length(request.device) > maxDeviceBytes || hasForbiddenCharacter(request.device)) {
+      throw PresenceError.invalidArgument(
+        'device',
+        `must have at most ${maxDeviceBytes} bytes and no control characters`,
+      );
+    }
+    const opened = request.userId === '' ? undefined : await this.#connect(request);
+    if (this.#isEnded) return;
+    this.#isOpen = true;
+    this.#tell({
+      kind: 'welcome',
+      requestId: request.requestId,
+      sessionId: this.#held?.id ?? '',
+      isResumed: opened?.replaced ?? false,
+      serverTimeMs: opened?.nowMs ?? 0,
+      state: opened?.state ?? null,
+    });
+    this.#host.welcomed(this);
+  }
+
+  async #connect(request: Extract<SessionRequest, { kind: 'hello' }>): Promise<ConnectionOpened> {
+    checkUserId(request.userId, 'user_id');
+    this.#activity = request.activity ?? 'ACTIVE';
+    const { connections } = this.#host;
+    const { held, opened } = await connections.open(
+      request.userId,
+      'session',
+      request.device,
+      this.#activity,
+      request.resumeToken === '' ? null : request.resumeToken,
+      () => this.end('REPLACED'),
+    );
+    if (this.#isEnded) await connections.close(held, this.#saidGoodbye);
+    else this.#held = held;
+    return opened;
+  }
+
+  async #answer(request: SessionRequest): Promise<SessionMessage> {
+    const { presence } = this.#host;
+    const { requestId } = request;
+    switch (request.kind) {
+      case 'set-status': {
+        const { status, activity } = request;
+        if (status === null && activity === null) {
+          throw PresenceError.invalidArgument('set_status', 'must have a status or an activity');
+        }
+        if (status === 'OFFLINE' && activity !== null) {
+          throw PresenceError.invalidArgument('activity', 'is only for status ONLINE');
+        }
+        let state: UserState | null = null;
+        if (activity !== null) state = await this.#setActivity(activity);
+        if (status !== null) state = await presence.setStatus(this.#user.userId, status, null);
+        return { kind: 'ack', requestId, state };
+      }
+      case 'set-custom-status':
+        return {
+          kind: 'ack',
+          requestId,
+          state: await presence.setCustomStatus(this.#user.userId, request.request),
+        };
+      case 'watch':
+        await this.#watch(request);
+        return { kind: 'ack', requestId, state: null };
+      case 'unwatch':
+        this.#subscription?.unwatch(request.userIds);
+        return { kind: 'ack', requestId, state: null };
+      case 'query':
+        return { kind: 'states', requestId, states: await presence.getStatuses(request.userIds) };
+      case 'heartbeat':
+        if (request.activity !== null && request.activity !== this.#activity) {
+          await this.#setActivity(request.activity);
+        }
+        return { kind: 'ack', requestId, state: null };
+      default:
+        throw new Error(`no answer to ${request.kind}`);
+    }
+  }
+
+  async #watch({ userIds, knownVersions }: Extract<SessionRequest, { kind: 'watch' }>): Promise<void> {
+    if (knownVersions.length !== 0 && knownVersions.length !== userIds.length) {
+      throw PresenceError.invalidArgument('known_versions', 'must be empty or as long as user_ids');
+    }
+    this.#subscription ??= this.#host.presence.subscribe(this);
+    const known = new Map(knownVersions.map((version, index) => [userIds[index] as string, version]));
+    await this.#host.presence.addWatched(this.#subscription, userIds, known);
+    // The acknowledgement means that the snapshot was sent.
+    while (!this.#isEnded && (this.#batch !== undefined || this.#subscription?.isBehind))
+      await this.#progress();
+  }
+
+  /** One second's frames, and a burst. */
+  #mayPass(): boolean {
+    const { maxFramesPerSecond } = this.#host.options;
+    const nowMs = this.#host.nowMs();
+    const refill = ((nowMs - this.#tokensAtMs) / 1000) * maxFramesPerSecond;
+    this.#tokens = Math.min(maxFramesPerSecond * burstSeconds, this.#tokens + refill) - 1;
+    this.#tokensAtMs = nowMs;
+    if (this.#tokens >= 0) return true;
+    this.end('RATE_LIMITED');
+    return false;
+  }
+
+  #fail(requestId: number, error: unknown): void {
+    const known = PresenceError.from(error);
+    if (known.code === 'INTERNAL') this.#host.bug(error);
+    this.#tell({ kind: 'error', requestId, error: known });
+  }
+
+  // ---- activity ---------------------------------------------------------------------------------------
+
+  /** @throws PresenceError INVALID_ARGUMENT: who only looks on has no status */
+  get #user(): HeldConnection {
+    if (!this.#held)
+      throw PresenceError.invalidArgument('user_id', 'of the hello was empty: it has no status');
+    return this.#held;
+  }
+
+  /** The user did something here. */
+  #active(request: SessionRequest): void {
+    this.#activeMs = this.#host.nowMs();
+    if (!this.#isAutoIdle) return;
+    this.#isAutoIdle = false;
+    if (request.kind === 'heartbeat' || (request.kind === 'set-status' && request.activity !== null)) return;
+    this.#setActivity('ACTIVE').catch((error) => this.#host.later(error));
+  }
+
+  async #setActivity(activity: Activity): Promise<UserState> {
+    const user = this.#user;
+    this.#activity = activity;
+    return this.#host.connections.setActivity(user, activity);
+  }
+
+  /** Only ACTIVE gives way: what the user said by hand stays. */
+  #idleAtMs(): number {
+    const { idleAfterMs } = this.#host.options;
+    const canIdle = idleAfterMs > 0 && this.#held !== undefined && this.#activity === 'ACTIVE';
+    return canIdle ? this.#activeMs + idleAfterMs : Number.POSITIVE_INFINITY;
+  }
+
+  #idleIfSilent(nowMs: number): void {
+    if (nowMs < this.#idleAtMs()) return;
+    this.#isAutoIdle = true;
+    this.#setActivity('IDLE').catch((error) => this.#host.later(error));
+  }
+
+  // ---- writing ----------------------------------------------------------------------------------------
+
+  #flush(): void {
+    while (this.#batch !== undefined && !this.#isLinkFull) {
+      const events = this.#batch;
+      this.#batch = undefined;
+      this.#tell({ kind: 'events', events });
+      if (this.#isLinkFull || !this.#isHubHeld) continue;
+      this.#isHubHeld = false;
+      this.#subscription?.drained();
+    }
+    if (!this.#isLinkFull && this.#isHubHeld) {
+      this.#isHubHeld = false;
+      this.#subscription?.drained();
+    }
+    this.#wake();
+  }
+
+  #progress(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onProgress = resolve;
+    });
+  }
+
+  #wake(): void {
+    const onProgress = this.#onProgress;
+    this.#onProgress = undefined;
+    onProgress?.();
+  }
+
+  /** What is not an event also counts against the link: a client that does not read is not read from. */
+  #tell(message: SessionMessage): void {
+    if (this.#link.send(message) || this.#isLinkFull) return;
+    this.#isLinkFull = true;
+    this.#fullSinceMs = this.#host.nowMs();
+    this.#pause();
+  }
+
+  #pause(): void {
+    if (this.#isPaused) return;
+    this.#isPaused = true;
+    this.#link.pause();
+  }
+
+  #resume(): void {
+    if (!this.#isPaused) return;
+    this.#isPaused = false;
+    this.#link.resume();
+  }
+}
+
+/** A client that was away for a while may say at once what gathered. */
+const burstSeconds = 4;
+
+function endOfHello(error: unknown): SessionEnd {
+  const { code } = PresenceError.from(error);
+  if (code === 'INVALID_ARGUMENT') return 'BAD_HELLO';
+  return code === 'REDIS_ERROR' ? 'ENGINE_AWAY' : 'INTERNAL';
+}

@@ -1,0 +1,182 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DeadlineWheel } from '../core/deadline-wheel.ts';
+import type { Log } from '../observe/log.ts';
+import type { Connections, HeldConnection } from './connections.ts';
+import type { PresenceService } from './presence-service.ts';
+import { Session, type SessionHost, type SessionLink, type SessionTimings } from './session.ts';
+import type { SessionEnd } from './session-ends.ts';
+
+export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> {
+  readonly helloTimeoutMs?: number;
+  /** Most sessions of this node. */
+  readonly maxSessions: number;
+  readonly presence: PresenceService;
+  readonly connections: Connections;
+  readonly log: Log;
+}
+
+export interface SessionsStats {
+  readonly sessions: number;
+  /** Sessions that the server ended, by reason. */
+  readonly ends: Readonly<Partial<Record<SessionEnd, number>>>;
+}
+
+const defaultHelloTimeoutMs = 10_000;
+const wheelSlots = 1024;
+/** How often a drain closes those whose time has come. */
+const drainStepMs = 50;
+
+/** All sessions of this node: one clockwork for their timeouts, one flush per turn for their events. */
+export class Sessions implements SessionHost {
+  readonly options: SessionTimings;
+  readonly presence: PresenceService;
+  readonly connections: Connections;
+  readonly #log: Log;
+  readonly #maxSessions: number;
+  readonly #sessions = new Map<string, Session>();
+  readonly #keys = new Map<Session, string>();
+  readonly #wheel: DeadlineWheel;
+  readonly #ends: Partial<Record<SessionEnd, number>> = {};
+  readonly #stepMs: number;
+  #nextKey = 0;
+  #unflushed: Session[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #isDraining = false;
+
+  constructor(options: SessionsOptions) {
+    this.options = { ...options, helloTimeoutMs: options.helloTimeoutMs ?? defaultHelloTimeoutMs };
+    this.presence = options.presence;
+    this.connections = options.connections;
+    this.#log = options.log;
+    this.#maxSessions = options.maxSessions;
+    const shortestMs = Math.min(options.pingIntervalMs, options.pongTimeoutMs);
+    this.#stepMs = Math.max(5, Math.min(100, shortestMs / 10));
+    this.#wheel = new DeadlineWheel(this.nowMs(), this.#stepMs, wheelSlots);
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#check(), this.#stepMs);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Why no session can be opened now; null: one can. */
+  refusal(): string | null {
+    if (this.#isDraining) return 'the server is stopping';
+    return this.#sessions.size >= this.#maxSessions ? 'the server has as many sessions as it may' : null;
+  }
+
+  /** A session for a link that was just made. The transport passes on what happens to the link. */
+  open(link: SessionLink): Session {
+    const session = new Session(this, link);
+    const key = String(this.#nextKey++);
+    this.#sessions.set(key, session);
+    this.#keys.set(session, key);
+    this.#plan(session, this.nowMs() + this.options.helloTimeoutMs);
+    return session;
+  }
+
+  /** Sizes of everything that could leak, for tests and metrics. */
+  stats(): SessionsStats {
+    return { sessions: this.#sessions.size, ends: { ...this.#ends } };
+  }
+
+  /**
+   * Hands all sessions over: each is told to come back, elsewhere, at a time of its own, and closed a little after that.
+   * Leases are left to run, renewed once more where the server closes. Resolves when no session is left, at the latest
+   * after `timeoutMs`.
+   */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#isDraining = true;
+    this.connections.handOver();
+    const beganMs = this.nowMs();
+    // Clients that follow the announcement are gone before they are closed.
+    const spreadMs = timeoutMs / 2;
+    const leftMs = timeoutMs / 4;
+    const dues = [...this.#sessions.values()].map((session) => {
+      const reconnectInMs = Math.floor(Math.random() * spreadMs);
+      session.announceDrain(reconnectInMs);
+      return { session, dueMs: beganMs + reconnectInMs + leftMs };
+    });
+    dues.sort((a, b) => a.dueMs - b.dueMs);
+    while (this.#sessions.size > 0 && this.nowMs() < beganMs + timeoutMs) {
+      await sleep(drainStepMs);
+      const due: Session[] = [];
+      while (dues.length > 0 && (dues[0] as (typeof dues)[0]).dueMs <= this.nowMs()) {
+        due.push((dues.shift() as (typeof dues)[0]).session);
+      }
+      await this.#handOver(due);
+    }
+    await this.#handOver([...this.#sessions.values()]);
+  }
+
+  // ---- SessionHost ------------------------------------------------------------------------------------
+
+  nowMs(): number {
+    return performance.now();
+  }
+
+  flushLater(session: Session): void {
+    if (this.#unflushed.push(session) === 1) setImmediate(() => this.#flushAll());
+  }
+
+  welcomed(session: Session): void {
+    this.#plan(session, session.check(this.nowMs()));
+  }
+
+  forget(session: Session): void {
+    const key = this.#keys.get(session);
+    if (key === undefined) return;
+    this.#keys.delete(session);
+    this.#sessions.delete(key);
+  }
+
+  countEnd(end: SessionEnd): void {
+    this.#ends[end] = (this.#ends[end] ?? 0) + 1;
+  }
+
+  later(error: unknown): void {
+    this.#log.debug({ err: error }, 'activity not changed yet');
+  }
+
+  bug(error: unknown): void {
+    this.#log.error({ err: error }, 'internal error');
+  }
+
+  // ---- clockwork --------------------------------------------------------------------------------------
+
+  #flushAll(): void {
+    const sessions = this.#unflushed;
+    this.#unflushed = [];
+    for (const session of sessions) session.flush();
+  }
+
+  /** Every session has one visit planned; an earlier one makes the later one void. */
+  #plan(session: Session, atMs: number): void {
+    const key = this.#keys.get(session);
+    if (key === undefined || atMs >= session.plannedMs) return;
+    session.plannedMs = this.#wheel.schedule(key, atMs);
+  }
+
+  #check(): void {
+    const nowMs = this.nowMs();
+    this.#wheel.advance(nowMs, (key) => {
+      const session = this.#sessions.get(key);
+      if (!session || session.plannedMs > nowMs) return;
+      session.plannedMs = Number.POSITIVE_INFINITY;
+      if (!session.isEnded) this.#plan(session, session.check(nowMs));
+    });
+  }
+
+  async #handOver(sessions: readonly Session[]): Promise<void> {
+    const open = sessions.filter(({ isEnded }) => !isEnded);
+    if (open.length === 0) return;
+    const held = open
+      .map(({ connection }) => connection)
+      .filter((it): it is HeldConnection => it !== undefined);
+    await this.connections.renew(held);
+    for (const session of open) session.end('DRAINING');
+  }
+}

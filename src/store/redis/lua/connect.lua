@@ -1,0 +1,46 @@
+-- Counts a connection of a user and ends a running disconnect grace. A session lights or renews the lease, unless it resumes
+-- and the user signed out meanwhile; sessions that are too many lose their place, the oldest first.
+--
+-- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 connections, 7 details
+-- ARGV 1 user, 2 channel, 3 lease ms, 4 connection id, 5 kind, 6 device, 7 activity (0 = none), 8 node,
+--      9 id of the connection whose place it takes ('' = none), 10 '1' = it resumes, 11 most sessions of a user
+-- Returns { state line or false, now, since, '1' if it took a place, { node, id of each session that lost its place } }.
+
+local meta_key, connections_key, details_key = KEYS[2], KEYS[6], KEYS[7]
+local user, channel, ttl, id, kind, device, activity, node, replaces, resumes, most = unpack(ARGV)
+ttl, most = tonumber(ttl), tonumber(most)
+local now = clock_ms()
+
+forget_dead(connections_key, details_key, now)
+local since, replaced, others, sessions = text(now), '0', {}, 0
+for _, other in ipairs(live_connections(connections_key, details_key, now)) do
+  if other.id == id or other.id == replaces then
+    since = other.since
+    if other.id == replaces then replaced = '1' end
+    redis.call('ZREM', connections_key, other.id)
+    redis.call('HDEL', details_key, other.id)
+  else
+    others[#others + 1] = other
+    if other.kind == SESSION then sessions = sessions + 1 end
+  end
+end
+
+local evicted = {}
+if kind == SESSION then
+  local surplus = sessions + 1 - most
+  for _, other in ipairs(others) do
+    if surplus > 0 and other.kind == SESSION then
+      surplus = surplus - 1
+      redis.call('ZREM', connections_key, other.id)
+      redis.call('HDEL', details_key, other.id)
+      evicted[#evicted + 1] = other.node
+      evicted[#evicted + 1] = other.id
+    end
+  end
+end
+
+keep_connection(connections_key, details_key, id, table.concat({ kind, device, activity, since, node }, '\31'), ttl, now)
+redis.call('HDEL', meta_key, 'g')
+local stays_out = resumes == '1' and redis.call('HGET', meta_key, 'x')
+settle(KEYS, user, BY_CONNECT, kind == SESSION and not stays_out, ttl, now, channel)
+return { present_line(user, ttl, KEYS[1], meta_key, KEYS[3]), text(now), since, replaced, evicted }
