@@ -30,7 +30,6 @@ interface ProtoFile {
   readonly name: string;
   readonly dependencies: readonly string[];
   readonly symbols: readonly string[];
-  readonly services: readonly string[];
   readonly extensions: readonly { readonly type: string; readonly number: number }[];
   readonly bytes: Uint8Array;
 }
@@ -204,7 +203,6 @@ function readFile(bytes: Uint8Array): ProtoFile {
   const packageName = text(fields, 2);
   const prefix = packageName === '' ? '' : `${packageName}.`;
   const symbols: string[] = [];
-  const services: string[] = [];
   const extensions: { type: string; number: number }[] = [];
   for (const field of fields) {
     if (field.number === 4) {
@@ -214,14 +212,13 @@ function readFile(bytes: Uint8Array): ProtoFile {
     } else if (field.number === 6) {
       const service = [...readFields(field.bytes)];
       const name = prefix + text(service, 1);
-      services.push(name);
       symbols.push(name, ...names(service, 2).map((method) => `${name}.${method}`));
     } else if (field.number === 7) {
       collectExtension(field.bytes, prefix, symbols, extensions);
     }
   }
   const dependencies = fields.filter((field) => field.number === 3).map((field) => utf8(field.bytes));
-  return { name: text(fields, 1), dependencies, symbols, services, extensions, bytes };
+  return { name: text(fields, 1), dependencies, symbols, extensions, bytes };
 }
 
 /** DescriptorProto { name = 1; nested_type = 3; enum_type = 4; extension = 6; } */
