@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import type { RawClient } from '../support/raw-client.ts';
 import { type Look, RemoteServer } from '../support/remote-server.ts';
 import { Bystander, type ServerOptions } from '../support/test-server.ts';
@@ -24,7 +24,9 @@ export function attack(
   growthBytes = 8 * MIB,
 ): void {
   test(title, async () => {
-    const server = await RemoteServer.start(options);
+    const alone = Object.keys(options).length > 0;
+    const server = alone ? await RemoteServer.start(options) : await sharedServer();
+    let survived = false;
     try {
       const bystander = await Bystander.start(server);
       await warmUp(bystander);
@@ -32,12 +34,24 @@ export function attack(
       await steps({ server, before });
       await bystander.stop();
       await assertNothingLeft(server, before, growthBytes);
-      await server.stop();
+      await server.assertHealthy();
+      survived = true;
     } finally {
-      server.kill();
+      if (alone || !survived) server.kill();
+      if (!alone && !survived) shared = undefined;
     }
   });
 }
+
+/** The server process for attacks with default options: one for a file, a new one after an attack that won. */
+let shared: Promise<RemoteServer> | undefined;
+
+function sharedServer(): Promise<RemoteServer> {
+  shared ??= RemoteServer.start();
+  return shared;
+}
+
+after(async () => (await shared)?.kill());
 
 async function assertNothingLeft(server: RemoteServer, before: Look, growthBytes: number): Promise<void> {
   const after = await server.until(

@@ -326,8 +326,8 @@ attack('A20 empty messages for streams that are not read', async ({ server, befo
   client.destroy();
 });
 
-attack('A21 a gzip bomb of 200 MB', async ({ server, before }) => {
-  const bomb = gzipSync(Buffer.alloc(200 * MIB), { level: 9 });
+attack('A21 a gzip bomb of 64 MB', async ({ server, before }) => {
+  const bomb = gzipSync(Buffer.alloc(64 * MIB), { level: 9 });
   const client = await server.connect();
   client.send(callHeaders(1, UNARY, [['grpc-encoding', 'gzip']]));
   const body = message(bomb, 1);
@@ -339,11 +339,11 @@ attack('A21 a gzip bomb of 200 MB', async ({ server, before }) => {
   }
   assert.equal((await readAnswer(client, 1)).status, 8);
   const { rssBytes } = await server.look();
-  assert.ok(rssBytes - before.rssBytes < 64 * MIB, `${rssBytes - before.rssBytes} bytes of RSS`);
+  assert.ok(rssBytes - before.rssBytes < 32 * MIB, `${rssBytes - before.rssBytes} bytes of RSS`);
   await client.close();
 });
 
-attack('A22 paths without a slash or with two reach no handler', async ({ server }) => {
+attack('A22 paths without a slash or with two reach no handler', async ({ server, before }) => {
   for (const path of [
     'test.Slow/Unary',
     '//test.Slow/Unary',
@@ -361,7 +361,7 @@ attack('A22 paths without a slash or with two reach no handler', async ({ server
     else assert.ok(!path.startsWith('/'), path);
     client.destroy();
   }
-  assert.equal((await server.look()).starts, 0);
+  assert.equal((await server.look()).starts, before.starts);
 });
 
 attack(
