@@ -110,6 +110,8 @@ test('x/32 the dynamic table: resizing, eviction order, entries that do not fit'
     client.send(headers(11, Buffer.concat([echo, integer(FIRST_DYNAMIC + 1, 7, 0x80)]), END));
     await client.expectGoaway(Code.COMPRESSION_ERROR);
   });
+  const three = Buffer.concat([0, 100, 4096].map((size) => integer(size, 5, 0x20)));
+  await expectCompressionError(Buffer.concat([three, BLOCK]));
   await suite.use(async (client) => {
     // An entry larger than the table empties it and is not an error.
     sendCall(client, 1, integer(64, 5, 0x20), echo, literalIndexed('x-echo', 'kept'));

@@ -10,7 +10,7 @@ import {
 } from '@grpc/grpc-js';
 import { GrpcServer, healthService } from '../../src/index.ts';
 import { makeCertificate } from '../support/programs.ts';
-import { bytesOf, numberOf, parse, Writer } from '../support/protobuf.ts';
+import { numberOf, parse, Writer } from '../support/protobuf.ts';
 import { deadline, eventually } from '../support/raw-client.ts';
 import {
   aggregatedSize,
@@ -41,6 +41,7 @@ for (const secure of [false, true]) {
     let server: GrpcServer;
     let client: Client;
     let closes: string[] = [];
+    let health: ReturnType<typeof healthService>;
 
     before(async () => {
       const tls = secure ? makeCertificate() : undefined;
@@ -50,7 +51,8 @@ for (const secure of [false, true]) {
         onError: (error) => errors.push(error),
       });
       registerTestService(server);
-      healthService(server).setStatus('', true);
+      health = healthService(server);
+      health.setStatus('', true);
       server.serverStream(
         { path: HANG, kind: 'server-stream', decode: (b: Uint8Array) => b.length, encode: (b: Buffer) => b },
         (_size, stream) => {
@@ -383,7 +385,6 @@ for (const secure of [false, true]) {
       );
       assert.equal(first, 3, 'SERVICE_UNKNOWN');
       watch.cancel();
-      assert.equal(bytesOf(parse(Buffer.alloc(0)), 1), undefined);
     });
   });
 }
