@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config.ts';
 import type { Log } from './observe/log.ts';
 import { Metrics } from './observe/metrics.ts';
@@ -6,16 +7,18 @@ import { Monitor, type Sources } from './observe/monitor.ts';
 import { Tracing } from './observe/tracing.ts';
 import { Connections } from './presence/connections.ts';
 import { PresenceService } from './presence/presence-service.ts';
+import { Sessions } from './presence/sessions.ts';
 import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
 import { GrpcTransport } from './transport/grpc/grpc-transport.ts';
 import { HttpTransport } from './transport/http/http-transport.ts';
+import { WebSocketTransport } from './transport/websocket/websocket-transport.ts';
 import { version } from './version.ts';
 
-/** How long open calls may take to end when the server stops, ms. */
-const drainTimeoutMs = 5000;
+/** How long calls that are no sessions may take to end when the server stops, ms. */
+const callDrainTimeoutMs = 5000;
 const healthIntervalMs = 250;
 
 export interface Addresses {
@@ -34,6 +37,8 @@ export class Server {
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
   readonly #monitor: Monitor;
+  readonly #sessions: Sessions;
+  readonly #webSocket: WebSocketTransport;
   readonly #grpc: GrpcTransport;
   readonly #http: HttpTransport;
   /** Why calls cannot be served; one judgement for HTTP and gRPC probes. */
@@ -61,8 +66,14 @@ export class Server {
       hub: this.#hub,
       connections: this.#connections,
     });
+    this.#sessions = new Sessions({
+      ...config,
+      presence: this.#presence,
+      connections: this.#connections,
+      log,
+    });
     const shared = { presence: this.#presence, host: config.host, log, tracing: new Tracing() };
-    this.#grpc = new GrpcTransport({ ...shared, port: config.grpcPort });
+    this.#grpc = new GrpcTransport({ ...config, ...shared, sessions: this.#sessions, port: config.grpcPort });
     const sources = this.#sources();
     const monitor = new Monitor(sources, log);
     this.#monitor = monitor;
@@ -81,6 +92,8 @@ export class Server {
         onTransitions: (listener) => transitions.listen(listener),
       },
     });
+    this.#webSocket = new WebSocketTransport({ ...config, sessions: this.#sessions, log });
+    this.#webSocket.attach(this.#http.server);
   }
 
   /** Which engine serves: `memory` or `redis`. */
@@ -93,6 +106,7 @@ export class Server {
     try {
       await this.#store.start();
       this.#connections.start();
+      this.#sessions.start();
       await this.#transitions.start();
       this.#monitor.start();
       const grpc = await this.#grpc.start();
@@ -114,18 +128,32 @@ export class Server {
   }
 
   /** Sizes of everything that could leak, for tests and metrics. */
-  stats(): { grpc: ReturnType<GrpcTransport['stats']>; hub: ReturnType<WatchHub['stats']> } {
-    return { grpc: this.#grpc.stats(), hub: this.#hub.stats() };
+  stats() {
+    return {
+      grpc: this.#grpc.stats(),
+      webSocket: this.#webSocket.stats(),
+      hub: this.#hub.stats(),
+      sessions: this.#sessions.stats(),
+      connections: this.#connections.stats(),
+    };
   }
 
   async #stop(): Promise<void> {
     clearInterval(this.#healthTimer);
+    // Readiness goes red first: whoever balances load sends nobody new.
     this.#judgeHealth();
-    await this.#grpc.drain(drainTimeoutMs);
+    const { drainTimeoutMs } = this.#config;
+    this.#connections.handOver();
+    const calls = this.#grpc.drain(drainTimeoutMs);
+    await this.#sessions.drain(drainTimeoutMs);
+    await Promise.race([calls, sleep(Math.min(drainTimeoutMs, callDrainTimeoutMs))]);
+    await this.#grpc.close();
+    this.#webSocket.stop();
     await this.#http.stop();
     await this.#monitor.stop();
     this.#transitions.stop();
     this.#hub.stop();
+    this.#sessions.stop();
     this.#connections.stop();
     await this.#store.stop();
     this.#log.info('stopped');

@@ -172,6 +172,11 @@ export class Session implements WatchSink {
     if (end) this.end(end);
   }
 
+  /** A ping or a pong came. */
+  receiveControl(): void {
+    if (!this.#isEnded && this.#mayPass()) this.heard();
+  }
+
   /** The peer shows that it lives. */
   heard(): void {
     this.#heardMs = this.#host.nowMs();
@@ -182,6 +187,7 @@ export class Session implements WatchSink {
   drained(): void {
     if (this.#isEnded) return;
     this.#isLinkFull = false;
+    this.heard();
     this.#flush();
     if (!this.#isLinkFull && (this.#waiting?.length ?? 0) < maxWaitingRequests) this.#resume();
   }
@@ -231,9 +237,11 @@ export class Session implements WatchSink {
       if (nowMs >= this.#openedMs + helloTimeoutMs) this.end('HELLO_TIMEOUT');
       return this.#openedMs + helloTimeoutMs;
     }
-    if (this.#isLinkFull && nowMs >= this.#fullSinceMs + pingIntervalMs + pongTimeoutMs) {
-      this.end('TOO_SLOW');
-      return nowMs;
+    if (this.#isLinkFull) {
+      // Nothing gets through, and nothing is read: no ping can tell more.
+      const giveUpMs = this.#fullSinceMs + pingIntervalMs + pongTimeoutMs;
+      if (nowMs >= giveUpMs) this.end('TOO_SLOW');
+      return giveUpMs;
     }
     if (this.#pingedMs !== 0 && nowMs >= this.#pingedMs + pongTimeoutMs) {
       this.end('PING_TIMEOUT');

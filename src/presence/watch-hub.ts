@@ -439,10 +439,11 @@ export class Subscription {
         `must name at most ${this.#maxWatchedUsers} users`,
       );
     }
-    this.#unintroduced ??= new Set();
     const users = added.map((userId) => this.#hub.add(this, userId));
     for (const user of users) {
       this.#watched.set(user.userId, user);
+      // Telling the one before may have emptied it and put it away.
+      this.#unintroduced ??= new Set();
       this.#unintroduced.add(user);
       this.#remember(user, knownVersions?.get(user.userId) ?? 0);
       if (user.state !== undefined) this.offer(user, { state: user.state, snapshot: true });

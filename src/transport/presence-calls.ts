@@ -1,5 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type {
+  GetConnectionsRequest,
+  GetConnectionsResponseSchema,
   GetMultipleUserStatusRequest,
   GetMultipleUserStatusResponseSchema,
   GetUserStatusRequest,
@@ -14,7 +16,7 @@ import type { Log } from '../observe/log.ts';
 import { CallMeter } from '../observe/measure.ts';
 import { SpanKind, type Tracing } from '../observe/tracing.ts';
 import type { PresenceService } from '../presence/presence-service.ts';
-import { fromProtoActivity, fromProtoStatus, toStatusData } from './grpc/codec.ts';
+import { fromProtoActivity, fromProtoStatus, toConnection, toStatusData } from './grpc/codec.ts';
 
 /** The contract's unary rpcs, message to message: what all transports share. */
 export function presenceCalls(presence: PresenceService) {
@@ -39,6 +41,12 @@ export function presenceCalls(presence: PresenceService) {
       MessageInitShape<typeof GetMultipleUserStatusResponseSchema>
     > {
       return { success: true, data: (await presence.getStatuses(userIds)).map(toStatusData) };
+    },
+
+    async getConnections({
+      userId,
+    }: Pick<GetConnectionsRequest, 'userId'>): Promise<MessageInitShape<typeof GetConnectionsResponseSchema>> {
+      return { success: true, connections: (await presence.getConnections(userId)).map(toConnection) };
     },
 
     async sendHeartbeat({

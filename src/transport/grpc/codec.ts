@@ -11,6 +11,11 @@ import type { MethodDefinition, MethodKind } from '@pilotlight/grpc-server';
 import {
   Activity as ProtoActivity,
   Cause as ProtoCause,
+  type Connection,
+  ConnectionKind,
+  ConnectionSchema,
+  type CustomStatus,
+  CustomStatusSchema,
   type StatusUpdateEvent,
   StatusUpdateEventSchema,
   UserStatus,
@@ -19,6 +24,7 @@ import {
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { PresenceError } from '../../core/errors.ts';
 import type { Activity, Cause, Status, UserState } from '../../core/presence.ts';
+import type { ConnectionSeen } from '../../core/store.ts';
 import type { WatchEvent } from '../../presence/watch-hub.ts';
 import { toGrpcError } from './errors.ts';
 
@@ -64,6 +70,25 @@ export function toStatusData(state: UserState): UserStatusData {
     lastSeen: BigInt(state.lastSeenMs),
     activity: state.activity === null ? ProtoActivity.UNSPECIFIED : activities[state.activity],
     since: BigInt(state.sinceMs),
+    version: BigInt(state.version),
+    ...customStatusOf(state),
+  });
+}
+
+function customStatusOf({ customStatus }: UserState): { customStatus?: CustomStatus } {
+  if (customStatus === null) return {};
+  const { text, emoji, expiresAtMs } = customStatus;
+  return { customStatus: create(CustomStatusSchema, { text, emoji, expiresAt: BigInt(expiresAtMs) }) };
+}
+
+export function toConnection(connection: ConnectionSeen): Connection {
+  return create(ConnectionSchema, {
+    connectionId: connection.connectionId,
+    kind: connection.kind === 'session' ? ConnectionKind.SESSION : ConnectionKind.STREAM,
+    device: connection.device,
+    activity: connection.activity === null ? ProtoActivity.UNSPECIFIED : activities[connection.activity],
+    since: BigInt(connection.sinceMs),
+    lastSeen: BigInt(connection.lastSeenMs),
   });
 }
 
@@ -77,6 +102,7 @@ export function toEvent({ state, snapshot }: WatchEvent): StatusUpdateEvent {
     lastSeen: BigInt(state.lastSeenMs),
     cause: state.cause === null ? ProtoCause.UNSPECIFIED : causes[state.cause],
     version: BigInt(state.version),
+    ...customStatusOf(state),
   });
 }
 

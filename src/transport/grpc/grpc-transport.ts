@@ -9,12 +9,18 @@ import type { Log } from '../../observe/log.ts';
 import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
 import type { PresenceService } from '../../presence/presence-service.ts';
+import type { Sessions } from '../../presence/sessions.ts';
 import { Doorway } from '../presence-calls.ts';
+import type { WelcomeFacts } from '../session/frames.ts';
+import { registerConnect } from './connect.ts';
 import { toGrpcError } from './errors.ts';
 import { registerPresence } from './handlers.ts';
 
-export interface GrpcTransportOptions {
+export interface GrpcTransportOptions extends WelcomeFacts {
   readonly presence: PresenceService;
+  readonly sessions: Sessions;
+  /** Silence of a connection after which the client is pinged; it has `pongTimeoutMs` to answer. */
+  readonly pingIntervalMs: number;
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
@@ -32,10 +38,12 @@ export class GrpcTransport {
   constructor(options: GrpcTransportOptions) {
     this.#options = options;
     this.#server = new GrpcServer({
+      keepalive: { timeMs: options.pingIntervalMs, timeoutMs: options.pongTimeoutMs },
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });
     this.#doorway = new Doorway({ ...options, transport: 'grpc', toError: toGrpcError });
     registerPresence(this.#server, options.presence, this.#doorway);
+    registerConnect(this.#server, options.sessions, options);
     this.#health = healthService(this.#server);
     reflectionService(this.#server, [toBinary(FileDescriptorProtoSchema, file_presence_v1_presence.proto)]);
   }
@@ -55,6 +63,11 @@ export class GrpcTransport {
   async drain(timeoutMs: number): Promise<void> {
     this.setServing(false);
     await this.#server.drain(timeoutMs);
+  }
+
+  /** Closes what is left at once. */
+  async close(): Promise<void> {
+    await this.#server.close();
   }
 
   /** How many calls, and how long they took. */

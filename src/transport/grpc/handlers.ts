@@ -29,6 +29,7 @@ export function registerPresence(server: GrpcServer, presence: PresenceService, 
 
   const calls = presenceCalls(presence);
   unary(methods.setUserStatus, calls.setUserStatus);
+  unary(methods.getConnections, calls.getConnections);
   registerBusy(server, presence, doorway);
 
   const subscribe = { ...defineMethod(methods.subscribeStatusUpdates), encode: encodeEvent };

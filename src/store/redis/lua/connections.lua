@@ -62,7 +62,7 @@ local function settle(keys, user, cause, renews, ttl, now, channel)
   local was, was_activity, since, said = unpack(redis.call('HMGET', meta_key, 's', 'a', 't', 'q'))
   local was_online = was == ONLINE
   if renews then
-    redis.call('SET', status_key, 'online', 'PX', ttl)
+    redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))
     redis.call('ZADD', deadlines_key, 'NX', now + ttl + 1, user)
   elseif not was_online then
     return

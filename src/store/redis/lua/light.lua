@@ -13,7 +13,7 @@ if cause == BY_HEARTBEAT then
   local signed_out, was = unpack(redis.call('HMGET', meta_key, 'x', 's'))
   if signed_out and now - tonumber(signed_out) < ttl then return false end
   if was == ONLINE then
-    redis.call('SET', status_key, 'online', 'PX', ttl)
+    redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))
     redis.call('ZADD', deadlines_key, 'NX', now + ttl + 1, user)
     return present_line(user, ttl, status_key, meta_key, deadlines_key)
   end

@@ -37,7 +37,7 @@ while arg <= #ARGV do
     local vouches = kind == SESSION and (was == ONLINE or not signed_out)
     if vouches and was == ONLINE and is_known and not others_died then
       -- Nothing that activity is made of has changed.
-      redis.call('SET', status_key, 'online', 'PX', ttl)
+      redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))
       redis.call('ZADD', deadlines_key, 'NX', now + ttl + 1, user)
     else
       local keys = { status_key, meta_key, deadlines_key, log_key, seq_key, connections_key, details_key }

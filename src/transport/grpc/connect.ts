@@ -1,0 +1,134 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import {
+  EncodedMessage,
+  GrpcError,
+  type GrpcServer,
+  type ServerDuplex,
+  Status,
+} from '@pilotlight/grpc-server';
+import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import {
+  type ClientFrame,
+  PresenceService as PresenceContract,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { PresenceError } from '../../core/errors.ts';
+import type { Session, SessionLink, SessionMessage } from '../../presence/session.ts';
+import { type SessionEnd, sessionEnds } from '../../presence/session-ends.ts';
+import type { Sessions } from '../../presence/sessions.ts';
+import { ProtoFormat } from '../session/formats.ts';
+import { toRequest, type WelcomeFacts } from '../session/frames.ts';
+
+type Stream = ServerDuplex<ClientFrame | PresenceError, never>;
+
+/** Registers `Connect`: a session is a stream. */
+export function registerConnect(server: GrpcServer, sessions: Sessions, facts: WelcomeFacts): void {
+  const format = new ProtoFormat(facts);
+  const frames = new FramesOnce(format);
+  const { parent, name } = PresenceContract.method.connect;
+  server.bidi(
+    {
+      path: `/${parent.typeName}/${name}`,
+      kind: 'bidi',
+      // What cannot be decoded ends the session by its own rules, not the stream by the server's.
+      decode: (bytes): ClientFrame | PresenceError => {
+        try {
+          return format.decode(bytes);
+        } catch (error) {
+          return PresenceError.from(error);
+        }
+      },
+      encode: () => {
+        throw new Error('frames are encoded by their format');
+      },
+    },
+    (stream: Stream) => {
+      const refusal = sessions.refusal();
+      if (refusal !== null) throw new GrpcError(Status.UNAVAILABLE, refusal);
+      const link = new GrpcLink(stream, frames);
+      const session = sessions.open(link);
+      stream.onMessage((frame) => receive(session, frame));
+      // A client that has no more to say has said goodbye.
+      stream.onHalfClose(() => session.receive({ requestId: 0, kind: 'goodbye' }));
+      stream.onDrain(() => session.drained());
+      stream.onClose(() => session.closed());
+    },
+  );
+}
+
+function receive(session: Session, frame: ClientFrame | PresenceError): void {
+  if (frame instanceof PresenceError) {
+    session.receiveInvalid(0, frame, 'BAD_FRAME');
+    return;
+  }
+  try {
+    session.receive(toRequest(frame));
+  } catch (error) {
+    session.receiveInvalid(frame.requestId, PresenceError.from(error), frame.frame.case ? null : 'BAD_FRAME');
+  }
+}
+
+/** A session's way over a stream. Signs of life are the connection's own (HTTP/2 PING). */
+class GrpcLink implements SessionLink {
+  readonly #stream: Stream;
+  readonly #frames: FramesOnce;
+
+  constructor(stream: Stream, frames: FramesOnce) {
+    this.#stream = stream;
+    this.#frames = frames;
+  }
+
+  send(message: SessionMessage): boolean {
+    return this.#stream.sendEncoded(this.#frames.encode(message));
+  }
+
+  close(end: SessionEnd): void {
+    if (end === 'GOODBYE') this.#stream.end();
+    else this.#stream.fail(endError(end));
+  }
+
+  ping(): boolean {
+    return false;
+  }
+
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+}
+
+/** The prefix of gRPC is put before a frame once, too. */
+class FramesOnce {
+  readonly #format: ProtoFormat;
+  #frame: Buffer | undefined;
+  #encoded: EncodedMessage | undefined;
+
+  constructor(format: ProtoFormat) {
+    this.#format = format;
+  }
+
+  encode(message: SessionMessage): EncodedMessage {
+    const frame = this.#format.encode(message);
+    if (frame !== this.#frame || this.#encoded === undefined) {
+      this.#frame = frame;
+      this.#encoded = new EncodedMessage(frame);
+    }
+    return this.#encoded;
+  }
+}
+
+function endError(end: SessionEnd): GrpcError {
+  const { closeCode, grpcStatus, reason } = sessionEnds[end];
+  const info = create(ErrorInfoSchema, {
+    reason: end,
+    domain: 'presence.v1',
+    metadata: { close_code: String(closeCode) },
+  });
+  const detail = {
+    typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo',
+    value: toBinary(ErrorInfoSchema, info),
+  };
+  return new GrpcError(Status[grpcStatus], reason, [detail]);
+}

@@ -1,0 +1,140 @@
+import { create, fromBinary, fromJson, type JsonValue, toBinary, toJsonString } from '@bufbuild/protobuf';
+import {
+  type ClientFrame,
+  ClientFrameSchema,
+  ServerFrameSchema,
+  StatusUpdateEventSchema,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { PresenceError } from '../../core/errors.ts';
+import type { SessionMessage } from '../../presence/session.ts';
+import type { WatchEvent } from '../../presence/watch-hub.ts';
+import { toEvent } from '../grpc/codec.ts';
+import { encodeEvent } from '../grpc/fast-codec.ts';
+import { toFrame, type WelcomeFacts } from './frames.ts';
+
+/** A wire format of session frames. An event is encoded once, however many sessions it goes to. */
+export interface FrameFormat {
+  /** Whether frames are binary rather than text. */
+  readonly isBinary: boolean;
+  /** @throws PresenceError INVALID_ARGUMENT */
+  decode(bytes: Buffer): ClientFrame;
+  encode(message: SessionMessage): Buffer;
+}
+
+/** Encodes batches from the pieces of their events; what fan-out offers to many in a row is put together once. */
+class BatchEncoder {
+  readonly #encodeEvent: (event: WatchEvent) => Buffer;
+  readonly #join: (pieces: readonly Buffer[]) => Buffer;
+  readonly #pieces = new WeakMap<WatchEvent, Buffer>();
+  #last: { readonly events: readonly WatchEvent[]; readonly frame: Buffer } | undefined;
+
+  constructor(encodeEvent: (event: WatchEvent) => Buffer, join: (pieces: readonly Buffer[]) => Buffer) {
+    this.#encodeEvent = encodeEvent;
+    this.#join = join;
+  }
+
+  encode(events: readonly WatchEvent[]): Buffer {
+    const last = this.#last;
+    if (last && isSame(last.events, events)) return last.frame;
+    const frame = this.#join(events.map((event) => this.#piece(event)));
+    this.#last = { events, frame };
+    return frame;
+  }
+
+  #piece(event: WatchEvent): Buffer {
+    // A snapshot is made for one watcher alone.
+    if (event.snapshot) return this.#encodeEvent(event);
+    let piece = this.#pieces.get(event);
+    if (!piece) {
+      piece = this.#encodeEvent(event);
+      this.#pieces.set(event, piece);
+    }
+    return piece;
+  }
+}
+
+function isSame(a: readonly WatchEvent[], b: readonly WatchEvent[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let index = 0; index < a.length; index++) if (a[index] !== b[index]) return false;
+  return true;
+}
+
+/** presence.v1.proto and gRPC: the bytes of the protobuf messages. */
+export class ProtoFormat implements FrameFormat {
+  readonly isBinary = true;
+  readonly #facts: WelcomeFacts;
+  readonly #batches = new BatchEncoder(
+    (event) => delimited(eventsField, encodeEvent(event)),
+    (pieces) => delimited(eventsFrameField, Buffer.concat(pieces)),
+  );
+
+  constructor(facts: WelcomeFacts) {
+    this.#facts = facts;
+  }
+
+  decode(bytes: Uint8Array): ClientFrame {
+    try {
+      return fromBinary(ClientFrameSchema, bytes);
+    } catch (error) {
+      throw new PresenceError('INVALID_ARGUMENT', 'the frame is not a valid presence.v1.ClientFrame', {
+        cause: error,
+      });
+    }
+  }
+
+  encode(message: SessionMessage): Buffer {
+    if (message.kind === 'events') return this.#batches.encode(message.events);
+    const bytes = toBinary(ServerFrameSchema, create(ServerFrameSchema, toFrame(message, this.#facts)));
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+}
+
+/** presence.v1.json: the proto3 JSON mapping. Fields that a server does not know are ignored. */
+export class JsonFormat implements FrameFormat {
+  readonly isBinary = false;
+  readonly #facts: WelcomeFacts;
+  readonly #batches = new BatchEncoder(
+    (event) => Buffer.from(toJsonString(StatusUpdateEventSchema, toEvent(event))),
+    (pieces) => Buffer.from(`{"events":{"events":[${pieces.join(',')}]}}`),
+  );
+
+  constructor(facts: WelcomeFacts) {
+    this.#facts = facts;
+  }
+
+  decode(bytes: Buffer): ClientFrame {
+    try {
+      const json = JSON.parse(bytes.toString()) as JsonValue;
+      return fromJson(ClientFrameSchema, json, { ignoreUnknownFields: true });
+    } catch (error) {
+      throw new PresenceError(
+        'INVALID_ARGUMENT',
+        'the frame is not the JSON of a valid presence.v1.ClientFrame',
+        { cause: error },
+      );
+    }
+  }
+
+  encode(message: SessionMessage): Buffer {
+    if (message.kind === 'events') return this.#batches.encode(message.events);
+    const frame = create(ServerFrameSchema, toFrame(message, this.#facts));
+    return Buffer.from(toJsonString(ServerFrameSchema, frame));
+  }
+}
+
+/** ServerFrame.events and Events.events. */
+const eventsFrameField = 3;
+const eventsField = 1;
+
+/** A length-delimited protobuf field; field numbers up to 15. */
+function delimited(field: number, bytes: Buffer): Buffer {
+  const length: number[] = [];
+  for (let rest = bytes.length; ; rest >>>= 7) {
+    if (rest < 0x80) {
+      length.push(rest);
+      break;
+    }
+    length.push((rest & 0x7f) | 0x80);
+  }
+  return Buffer.concat([Buffer.from([(field << 3) | 2, ...length]), bytes]);
+}

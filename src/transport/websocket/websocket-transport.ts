@@ -1,0 +1,200 @@
+import type { IncomingMessage, Server } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { type RawData, WebSocket, WebSocketServer } from 'ws';
+import { PresenceError } from '../../core/errors.ts';
+import type { Log } from '../../observe/log.ts';
+import type { Session } from '../../presence/session.ts';
+import type { Sessions } from '../../presence/sessions.ts';
+import { isAllowedOrigin } from '../http/origins.ts';
+import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
+import { toRequest, type WelcomeFacts } from '../session/frames.ts';
+import { WebSocketLink } from './websocket-link.ts';
+
+export interface WebSocketTransportOptions extends WelcomeFacts {
+  readonly sessions: Sessions;
+  /** Origins whose pages may connect besides those of the same host. */
+  readonly allowedOrigins: readonly string[];
+  readonly log: Log;
+}
+
+export const webSocketPath = '/v1/connect';
+export const jsonSubprotocol = 'presence.v1.json';
+export const protoSubprotocol = 'presence.v1.proto';
+
+/** Pieces that a frame may come in: browsers and libraries send it in one. */
+const maxFragments = 64;
+/** Pieces of unfinished frames kept from the socket; they are 64 KiB each, or a client means ill. */
+const maxBufferedChunks = 1024;
+const maxPendingAutoPongs = 16;
+/** How long a client may take to answer a close frame before its socket is destroyed. */
+const closeTimeoutMs = 2000;
+/** When a client that was refused for lack of room should come back, seconds. */
+const retryAfterSeconds = 5;
+
+/** A socket and the session on it; a field costs less than a closure for each listener. */
+class SessionSocket extends WebSocket {
+  session: Session | undefined;
+  format: FrameFormat | undefined;
+  link: WebSocketLink | undefined;
+}
+
+/** The WebSocket face of the server: sessions on `/v1/connect`, as JSON or protobuf by subprotocol. */
+export class WebSocketTransport {
+  readonly #options: WebSocketTransportOptions;
+  readonly #formats: ReadonlyMap<string, FrameFormat>;
+  readonly #sockets = new Set<SessionSocket>();
+  readonly #server: WebSocketServer<typeof SessionSocket>;
+
+  constructor(options: WebSocketTransportOptions) {
+    this.#options = options;
+    this.#formats = new Map<string, FrameFormat>([
+      [jsonSubprotocol, new JsonFormat(options)],
+      [protoSubprotocol, new ProtoFormat(options)],
+    ]);
+    this.#server = new WebSocketServer({
+      noServer: true,
+      WebSocket: SessionSocket,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: options.maxFrameBytes,
+      maxFragments,
+      maxBufferedChunks,
+      maxPendingAutoPongs,
+      closeTimeout: closeTimeoutMs,
+      handleProtocols: (offered) => this.#choose(offered) ?? false,
+    });
+    this.#server.on('wsClientError', (_error, socket) => refuse(socket, 400, 'the handshake is not valid'));
+  }
+
+  /** Takes the upgrades of a server; those of other paths are refused. */
+  attach(server: Server): void {
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      socket.on('error', ignoreError);
+      const refusal = this.#refusal(request);
+      if (refusal) {
+        refuse(socket, ...refusal);
+        return;
+      }
+      this.#server.handleUpgrade(request, socket, head, (webSocket) =>
+        this.#accept(webSocket, socket as Socket),
+      );
+    });
+  }
+
+  /** Closes what is left at once. */
+  stop(): void {
+    for (const socket of this.#sockets) socket.terminate();
+  }
+
+  /** Sizes of everything that could leak, for tests and metrics. */
+  stats(): { connections: number; queuedBytes: number } {
+    let queuedBytes = 0;
+    for (const socket of this.#sockets) queuedBytes += socket.bufferedAmount;
+    return { connections: this.#sockets.size, queuedBytes };
+  }
+
+  #refusal(request: IncomingMessage): [status: number, reason: string] | null {
+    const { headers, url = '' } = request;
+    const path = url.split('?', 1)[0];
+    if (path !== webSocketPath) return [404, `there is no ${path}`];
+    if (!isAllowedOrigin(headers.origin, headers.host, this.#options.allowedOrigins)) {
+      return [403, 'pages of this origin may not connect; see ALLOWED_ORIGINS'];
+    }
+    const offered = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
+    if (this.#choose(offered) === undefined) {
+      return [400, `offer the subprotocol ${jsonSubprotocol} or ${protoSubprotocol}`];
+    }
+    const reason = this.#options.sessions.refusal();
+    return reason === null ? null : [503, reason];
+  }
+
+  #choose(offered: Iterable<string>): string | undefined {
+    for (const name of offered) if (this.#formats.has(name)) return name;
+    return undefined;
+  }
+
+  #accept(webSocket: SessionSocket, socket: Socket): void {
+    const format = this.#formats.get(webSocket.protocol) as FrameFormat;
+    const link = new WebSocketLink(webSocket, socket, format);
+    webSocket.format = format;
+    webSocket.link = link;
+    webSocket.session = this.#options.sessions.open(link);
+    link.session = webSocket.session;
+    this.#sockets.add(webSocket);
+    webSocket.on('message', onMessage);
+    webSocket.on('ping', onControl);
+    webSocket.on('pong', onControl);
+    webSocket.on('error', ignoreError);
+    webSocket.on('close', this.#onClose);
+  }
+
+  readonly #onClose = ((transport: WebSocketTransport) =>
+    function (this: WebSocket) {
+      const socket = this as SessionSocket;
+      transport.#sockets.delete(socket);
+      socket.session?.closed();
+    })(this);
+}
+
+function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
+  const { session, format } = this as SessionSocket;
+  if (!session || !format) return;
+  if (isBinary !== format.isBinary) {
+    const error = PresenceError.invalidArgument('frame', format.isBinary ? 'must be binary' : 'must be text');
+    session.receiveInvalid(0, error, 'WRONG_FRAME_TYPE');
+    return;
+  }
+  let requestId = 0;
+  try {
+    const frame = format.decode(data as Buffer);
+    requestId = frame.requestId;
+    if (frame.frame.case === undefined) {
+      session.receiveInvalid(
+        requestId,
+        PresenceError.invalidArgument('frame', 'must say something'),
+        'BAD_FRAME',
+      );
+      return;
+    }
+    session.receive(toRequest(frame));
+  } catch (error) {
+    const known = PresenceError.from(error);
+    // What could not be decoded has a cause: nothing that follows can be trusted.
+    session.receiveInvalid(requestId, known, known.cause === undefined ? null : 'BAD_FRAME');
+  }
+}
+
+/** A ping or a pong is a sign of life, and counts as a frame: floods of them are floods. */
+function onControl(this: WebSocket): void {
+  (this as SessionSocket).session?.receiveControl();
+}
+
+function refuse(socket: Duplex, status: number, reason: string): void {
+  const body = `${JSON.stringify({ success: false, error: { code: refusalCodes[status], message: reason } })}\n`;
+  const head = [
+    `HTTP/1.1 ${status} ${refusalPhrases[status]}`,
+    'Connection: close',
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    ...(status === 503 ? [`Retry-After: ${retryAfterSeconds}`] : []),
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+const refusalPhrases: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  403: 'Forbidden',
+  404: 'Not Found',
+  503: 'Service Unavailable',
+};
+
+const refusalCodes: Readonly<Record<number, string>> = {
+  400: 'INVALID_ARGUMENT',
+  403: 'UNAUTHORIZED',
+  404: 'INVALID_ARGUMENT',
+  503: 'RATE_LIMITED',
+};
+
+/** 'close' follows, and is where things are cleaned up. */
+function ignoreError(): void {}
