@@ -8,6 +8,8 @@ import {
   setCommand,
   watchCommand,
 } from './cli/client-commands.ts';
+import { demoCommand, maxDemoUsers } from './cli/demo-command.ts';
+import { topCommand } from './cli/top-command.ts';
 import { ConfigError, parseDuration, readConfig } from './config.ts';
 import { createLog } from './observe/log.ts';
 import { Server } from './server.ts';
@@ -46,6 +48,12 @@ function contextOf(command: Command): CommandContext {
     signal: aborter.signal,
     print: (line) => process.stdout.write(`${line}\n`),
   };
+}
+
+function usersOption(text: string): number {
+  const count = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  if (count < 1 || count > maxDemoUsers) throw new InvalidArgumentError(`must be 1 to ${maxDemoUsers}`);
+  return count;
 }
 
 function everyOption(text: string): number {
@@ -101,6 +109,33 @@ function createProgram(): Command {
   clientCommand(program, 'watch', 'Watch users live, a line for each event.', 'pilotlight watch ada grace')
     .argument('<id...>', 'the users')
     .action((ids: string[], _options, command: Command) => watchCommand(contextOf(command), ids));
+
+  clientCommand(
+    program,
+    'demo',
+    'Drive pretend users who come and go, so that there is something to see.',
+    'pilotlight demo --users 300 --for 10m',
+  )
+    .option('--users <number>', `how many, 1 to ${maxDemoUsers}`, usersOption, 240)
+    .option('--for <duration>', 'stop after 30s, 5m ...; default: when interrupted', everyOption)
+    .action((options: { users: number; for?: number }, command: Command) =>
+      demoCommand(contextOf(command), { users: options.users, forMs: options.for }),
+    );
+
+  program
+    .command('top')
+    .description('Show the whole system at a glance, once a second.')
+    .option('--url <url>', 'HTTP address of a server', 'http://127.0.0.1:8080')
+    .option('--once', 'one look, then the end')
+    .option('--json', 'one JSON object per line')
+    .addHelpText('after', '\nExample:\n  pilotlight top --url http://127.0.0.1:8080')
+    .action((options: { url: string; once?: boolean }, command: Command) =>
+      topCommand(contextOf(command), {
+        url: options.url,
+        once: options.once ?? false,
+        columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+      }),
+    );
 
   return program;
 }
