@@ -76,7 +76,8 @@ export interface SessionHost {
   /** Monotonic; for local waits only. */
   nowMs(): number;
   flushLater(session: Session): void;
-  welcomed(session: Session): void;
+  /** Something may be due earlier than planned. */
+  planAnew(session: Session): void;
   forget(session: Session): void;
   countEnd(end: SessionEnd): void;
   /** A failure that nobody can be told of, and that the next try heals. */
@@ -335,7 +336,7 @@ export class Session implements WatchSink {
       serverTimeMs: opened?.nowMs ?? 0,
       state: opened?.state ?? null,
     });
-    this.#host.welcomed(this);
+    this.#host.planAnew(this);
   }
 
   async #connect(request: Extract<SessionRequest, { kind: 'hello' }>): Promise<ConnectionOpened> {
@@ -447,6 +448,7 @@ export class Session implements WatchSink {
   async #setActivity(activity: Activity): Promise<UserState> {
     const user = this.#user;
     this.#activity = activity;
+    if (activity === 'ACTIVE') this.#host.planAnew(this);
     return this.#host.connections.setActivity(user, activity);
   }
 

@@ -122,7 +122,7 @@ export class Sessions implements SessionHost {
     if (this.#unflushed.push(session) === 1) setImmediate(() => this.#flushAll());
   }
 
-  welcomed(session: Session): void {
+  planAnew(session: Session): void {
     this.#plan(session, session.check(this.nowMs()));
   }
 
