@@ -132,6 +132,7 @@ export class Server {
     return {
       grpc: this.#grpc.stats(),
       webSocket: this.#webSocket.stats(),
+      http: this.#http.stats(),
       hub: this.#hub.stats(),
       sessions: this.#sessions.stats(),
       connections: this.#connections.stats(),

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 import { errorCatalogue, PresenceError } from '../../core/errors.ts';
 import type { Log } from '../../observe/log.ts';
@@ -56,6 +57,22 @@ export function answerError(
   status: number = errorCatalogue[error.code].httpStatus,
 ): void {
   reply.code(status).send(errorBody(error));
+}
+
+/** What is no HTTP, or has too long a head, never becomes a request: the socket itself is answered. */
+export function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const problem =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? PresenceError.invalidArgument('the URL and headers', 'are too long')
+      : PresenceError.invalidArgument('the request', 'is not valid HTTP');
+  const body = JSON.stringify(errorBody(problem));
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+  );
 }
 
 function toPresenceError(error: FastifyError, maxBodyBytes: number): PresenceError {

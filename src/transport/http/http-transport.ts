@@ -15,7 +15,7 @@ import { connectRoutes, toConnectError } from './connect-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { EventStreams } from './event-stream.ts';
 import { eventsRoute } from './events-route.ts';
-import { answerError, answerErrors } from './http-errors.ts';
+import { answerError, answerErrors, refuseSocket } from './http-errors.ts';
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
 import { isAllowedOrigin } from './origins.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
@@ -37,6 +37,8 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
 }
 
 const minBodyBytes = 64 * 1024;
+/** Room for a watch list in the URL of `/v1/events`. */
+const maxHeadBytes = 64 * 1024;
 /** A user id in JSON: 128 bytes of quotes, each escaped, between quotes, and a comma. */
 const maxJsonUserIdBytes = 260;
 
@@ -86,6 +88,8 @@ export class HttpTransport {
     const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
       bodyLimit: maxBodyBytes,
+      http: { maxHeaderSize: maxHeadBytes },
+      clientErrorHandler: refuseSocket,
       requestTimeout: 10_000,
       // Longer than proxies keep theirs, so that they do not send into a connection that closes.
       keepAliveTimeout: 72_000,
