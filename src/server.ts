@@ -200,12 +200,12 @@ export class Server {
       heartbeats: () => this.#presence.stats(),
       connections: () => ({
         grpc: this.#grpc.stats().streams,
-        websocket: 0,
+        websocket: this.#webSocket.stats().connections,
         events: this.#http.stats().streams,
       }),
       queuedBytes: () => ({
         grpc: this.#grpc.stats().queuedBytes,
-        websocket: 0,
+        websocket: this.#webSocket.stats().queuedBytes,
         events: this.#http.stats().queuedBytes,
       }),
       calls: () => ({ grpc: this.#grpc.calls, ...this.#http.calls }),

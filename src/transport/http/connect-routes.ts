@@ -40,6 +40,7 @@ export function connectRoutes(presence: PresenceService, doorway: Doorway): (rou
       getUserStatus: (request) => doorway.pass('GetUserStatus', () => calls.getUserStatus(request)),
       getMultipleUserStatus: (request) =>
         doorway.pass('GetMultipleUserStatus', () => calls.getMultipleUserStatus(request)),
+      getConnections: (request) => doorway.pass('GetConnections', () => calls.getConnections(request)),
       sendHeartbeat: (request) => doorway.pass('SendHeartbeat', () => calls.sendHeartbeat(request)),
       subscribeStatusUpdates: (request, context) => watchEvents(presence, doorway, request, context),
     });

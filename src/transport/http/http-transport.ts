@@ -4,7 +4,8 @@ import { fastifyConnectPlugin } from '@connectrpc/connect-fastify';
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import swagger from '@fastify/swagger';
-import { type FastifyInstance, type FastifyReply, fastify } from 'fastify';
+import { PresenceService as PresenceContract } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { type FastifyInstance, type FastifyReply, type FastifySchema, fastify } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
 import type { Log } from '../../observe/log.ts';
 import type { CallMeter } from '../../observe/measure.ts';
@@ -169,5 +170,10 @@ function openApi(version: string) {
       },
       servers: [{ url: '/' }],
     },
+    // The contract's own rpcs are described by the contract.
+    transform: ({ schema, url }: { schema: FastifySchema; url: string }) => ({
+      schema: url.startsWith(`/${PresenceContract.typeName}/`) ? { ...schema, hide: true } : schema,
+      url,
+    }),
   };
 }

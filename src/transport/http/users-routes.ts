@@ -2,6 +2,7 @@ import { create, type DescMessage, type MessageInitShape, toJson } from '@bufbui
 import {
   Activity,
   ActivitySchema,
+  GetConnectionsResponseSchema,
   GetMultipleUserStatusResponseSchema,
   GetUserStatusResponseSchema,
   SendHeartbeatResponseSchema,
@@ -79,6 +80,22 @@ export function usersRoutes(
             activity: activityOf(body.activity),
           }),
         ),
+      ),
+  );
+
+  app.get<UserParams>(
+    '/v1/users/:id/connections',
+    {
+      schema: {
+        operationId: 'getConnections',
+        summary: 'The connections that a user has open, on any node, oldest first.',
+        params: userParams,
+        response: answers(GetConnectionsResponseSchema),
+      },
+    },
+    ({ params }) =>
+      doorway.pass('GetConnections', async () =>
+        json(GetConnectionsResponseSchema, await calls.getConnections({ userId: params.id })),
       ),
   );
 

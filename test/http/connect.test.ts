@@ -1,0 +1,95 @@
+/** Connect and gRPC-Web on the HTTP port, by the official clients. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { type Client, Code, ConnectError, createClient, type Transport } from '@connectrpc/connect';
+import { createConnectTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
+import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import { PresenceService, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { startServer, type TestServer, Watcher } from '../support/pilotlight.ts';
+import { freePort } from '../support/redis-server.ts';
+import { waitFor } from '../support/wait.ts';
+
+const protocols: [name: string, create: (baseUrl: string) => Transport][] = [
+  [
+    'Connect, JSON',
+    (baseUrl) => createConnectTransport({ baseUrl, httpVersion: '1.1', useBinaryFormat: false }),
+  ],
+  ['Connect, binary', (baseUrl) => createConnectTransport({ baseUrl, httpVersion: '1.1' })],
+  ['gRPC-Web', (baseUrl) => createGrpcWebTransport({ baseUrl, httpVersion: '1.1' })],
+];
+
+for (const [name, createTransport] of protocols) {
+  describe(name, () => {
+    let server: TestServer;
+    let client: Client<typeof PresenceService>;
+
+    before(async () => {
+      server = await startServer({ USER_STATUS_TTL: '30s', HEARTBEAT_INTERVAL: '15s' });
+      client = createClient(PresenceService, createTransport(server.httpUrl));
+    });
+    after(() => server.stop());
+
+    it('answers as gRPC does', async () => {
+      const { data } = await client.setUserStatus({ userId: 'ada', status: UserStatus.ONLINE });
+      assert.equal(data?.status, UserStatus.ONLINE);
+      assert.deepEqual(
+        await client.getUserStatus({ userId: 'ada' }),
+        await server.client.getUserStatus({ userId: 'ada' }),
+      );
+      const { data: many } = await client.getMultipleUserStatus({ userIds: ['ada', 'bob'] });
+      assert.deepEqual(
+        many.map(({ status }) => UserStatus[status]),
+        ['ONLINE', 'OFFLINE'],
+      );
+      assert.equal((await client.sendHeartbeat({ userId: 'ada' })).nextHeartbeatInMs, 15_000n);
+    });
+
+    it('streams snapshots and changes, and stops when the client does', async () => {
+      const watcher = new Watcher(client, ['cat'], 'ada');
+      await watcher.sees('cat', '[OFFLINE]');
+      await client.setUserStatus({ userId: 'cat', status: UserStatus.ONLINE });
+      await client.setUserStatus({ userId: 'cat', status: UserStatus.OFFLINE });
+      await watcher.sees('cat', '[OFFLINE] ONLINE OFFLINE');
+      await watcher.stop();
+      await waitFor('the watch to end', () => server.server.stats().hub.subscriptions === 0);
+    });
+
+    it('fails with the status and the ErrorInfo that gRPC has', async () => {
+      for (const one of [client, server.client]) {
+        const failure = await one
+          .getUserStatus({ userId: '' })
+          .catch((error: unknown) => ConnectError.from(error));
+        assert.ok(failure instanceof ConnectError);
+        assert.equal(failure.code, Code.InvalidArgument);
+        assert.equal(failure.rawMessage, 'user_id must not be empty');
+        const [info] = failure.findDetails(ErrorInfoSchema);
+        assert.deepEqual([info?.reason, info?.domain], ['INVALID_ARGUMENT', 'presence.v1']);
+      }
+      const watcher = new Watcher(client, []);
+      assert.equal((await watcher.ended)?.code, Code.InvalidArgument);
+    });
+  });
+}
+
+describe('Connect while the engine is away', () => {
+  it('is UNAVAILABLE with REDIS_ERROR', async () => {
+    const server = await startServer({
+      REDIS_URL: `redis://127.0.0.1:${await freePort()}`,
+      REDIS_TIMEOUT: '100ms',
+    });
+    try {
+      const client = createClient(
+        PresenceService,
+        createConnectTransport({ baseUrl: server.httpUrl, httpVersion: '1.1' }),
+      );
+      const failure = await client
+        .getUserStatus({ userId: 'ada' })
+        .catch((error: unknown) => ConnectError.from(error));
+      assert.ok(failure instanceof ConnectError);
+      assert.equal(failure.code, Code.Unavailable);
+      assert.equal(failure.findDetails(ErrorInfoSchema)[0]?.reason, 'REDIS_ERROR');
+    } finally {
+      await server.stop();
+    }
+  });
+});
