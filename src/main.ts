@@ -1,5 +1,7 @@
 /** The command line; the only user of `process`. */
+import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
+import { addBenchCommands, type BenchHost } from './cli/bench/command.ts';
 import {
   type CommandContext,
   CommandError,
@@ -37,15 +39,19 @@ function interrupted(): Promise<NodeJS.Signals> {
   });
 }
 
-function contextOf(command: Command): CommandContext {
-  const { address, json } = command.optsWithGlobals<{ address: string; json?: boolean }>();
+function contextSignal(): AbortSignal {
   const aborter = new AbortController();
   void interrupted().then(() => aborter.abort());
+  return aborter.signal;
+}
+
+function contextOf(command: Command): CommandContext {
+  const { address, json } = command.optsWithGlobals<{ address: string; json?: boolean }>();
   return {
     address,
     json: json ?? false,
     colour: process.stdout.isTTY && process.env.NO_COLOR === undefined,
-    signal: aborter.signal,
+    signal: contextSignal(),
     print: (line) => process.stdout.write(`${line}\n`),
   };
 }
@@ -137,7 +143,31 @@ function createProgram(): Command {
       }),
     );
 
+  addBenchCommands(program, benchHost(), parseDuration);
   return program;
+}
+
+/** The load generator's way to the process: it starts this module again as its load processes. */
+function benchHost(): BenchHost {
+  const { stderr } = process;
+  return {
+    modulePath: fileURLToPath(import.meta.url),
+    args: process.argv.slice(2),
+    nodeVersion: process.version,
+    print: (text) => process.stdout.write(`${text}\n`),
+    showProgress: stderr.isTTY ? (text) => stderr.write(`\r\x1b[K${text}`) : undefined,
+    parent: {
+      send: (message) => process.send?.(message),
+      onMessage: (listener) => {
+        process.on('message', listener);
+        process.once('disconnect', () => process.exit());
+      },
+    },
+    fail: () => {
+      process.exitCode = 1;
+    },
+    signal: () => contextSignal(),
+  };
 }
 
 try {
