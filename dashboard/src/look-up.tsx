@@ -1,4 +1,5 @@
 import { type FormEvent, useEffect, useState } from 'react';
+import { Devices } from './devices.tsx';
 import { activityName, causeName, type StatusEvent } from './events.ts';
 import { formatAge, formatTime } from './format.ts';
 import type { Link } from './live.ts';
@@ -86,6 +87,8 @@ function User({ userId }: { readonly userId: string }) {
           )}
         </dd>
       </dl>
+      <Devices userId={userId} />
+      {events.length > 1 && <h3>Seen here</h3>}
       {events.length > 1 && (
         <ol className="recent">
           {events.slice(1).map((event) => (

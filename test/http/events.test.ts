@@ -106,7 +106,7 @@ describe('server-sent events', () => {
     const socket = connect({ port: Number(port), host: '127.0.0.1' });
     await once(socket, 'connect');
     const received: Buffer[] = [];
-    socket.on('data', (chunk) => received.push(chunk));
+    socket.on('data', (chunk: Buffer) => received.push(chunk));
     socket.write(`GET /v1/events?watch=${users.join(',')} HTTP/1.1\r\nhost: localhost\r\n\r\n`);
     await waitFor('the snapshot', () => Buffer.concat(received).toString().includes('slow-199-'));
     socket.pause();
