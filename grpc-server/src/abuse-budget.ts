@@ -39,6 +39,7 @@ export class AbuseBudget {
   private readonly provokedResets: TokenBucket;
   private priorityFrames = 0;
   private windowUpdates = 0;
+  private emptyFrames = 0;
 
   constructor(limits: Limits, nowMs: number) {
     this.limits = limits;
@@ -59,6 +60,16 @@ export class AbuseBudget {
   /** The client made us reset a stream that it had opened properly (MadeYouReset, CVE-2025-8671). */
   provokedReset(nowMs: number): void {
     if (!this.provokedResets.take(nowMs)) throw calm('too many provoked resets');
+  }
+
+  /** A frame without content that ends nothing (CVE-2019-9518). */
+  emptyFrame(): void {
+    if (++this.emptyFrames > this.limits.maxEmptyFrames) throw calm('too many empty frames');
+  }
+
+  /** A DATA frame with content: only consecutive empty frames count. */
+  filledFrame(): void {
+    this.emptyFrames = 0;
   }
 
   priorityFrame(streamsOpened: number): void {

@@ -243,7 +243,7 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
   onData(bytes: Buffer, start: number, end: number, endStream: boolean): void {
     if (this.finished) {
       // The answer is decided; what still comes is dropped, and its window returned.
-      if (!endStream) this.connection.creditStream(this, 0);
+      if (!endStream) this.connection.receiver.creditStream(this, 0);
       return;
     }
     if (endStream && this.isWholeRequest(bytes, start, end)) {
@@ -366,7 +366,7 @@ export class GrpcCall extends Stream implements ServerDuplex<unknown, unknown>, 
 
   private creditWindow(): void {
     const held = this.inbox?.heldBytes ?? 0;
-    this.connection.creditStream(this, held + (this.inflater?.heldBytes ?? 0));
+    this.connection.receiver.creditStream(this, held + (this.inflater?.heldBytes ?? 0));
   }
 
   private requireInbox(): Inbox {

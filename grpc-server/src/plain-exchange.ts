@@ -87,7 +87,7 @@ export class PlainExchange extends Stream {
     bytes.copy(this.body, this.bodyBytes, start, end);
     this.bodyBytes += length;
     if (endStream) this.ask();
-    else this.connection.creditStream(this, 0);
+    else this.connection.receiver.creditStream(this, 0);
   }
 
   onRemoteEnd(): void {

@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Connection } from './connection.ts';
+import { ControlQueue } from './control-queue.ts';
 import {
   DEFAULT_MAX_FRAME_BYTES,
   DEFAULT_WINDOW_BYTES,
@@ -47,13 +48,10 @@ export class Sender implements Producer {
   sizeUpdateDue = false;
 
   dataFramesSent = 0;
-  /** Control frames that wait for the socket. */
-  controlItems = 0;
 
-  private readonly connection: Connection;
-  private readonly outbox: Outbox;
-  private control: Buffer | undefined = undefined;
-  private controlBytes = 0;
+  readonly connection: Connection;
+  readonly outbox: Outbox;
+  readonly control: ControlQueue;
   private firstReady: Stream | undefined = undefined;
   private lastReady: Stream | undefined = undefined;
   private tinyFrames = 0;
@@ -64,30 +62,7 @@ export class Sender implements Producer {
     this.connection = connection;
     this.socket = socket;
     this.outbox = outbox;
-  }
-
-  /** Where the last `reserveControl` put its frame. */
-  target: Buffer = EMPTY;
-
-  /**
-   * Room for one control frame; write it into `target` at the returned position. It goes out in this
-   * turn, or into the queue that is counted against the control queue limits when the socket is full.
-   */
-  reserveControl(bytes: number): number {
-    if (this.outbox.owner === this && !this.blocked && this.controlItems === 0) {
-      this.outbox.reserve(bytes);
-      const at = this.outbox.position;
-      this.outbox.position = at + bytes;
-      this.target = this.outbox.slab;
-      return at;
-    }
-    const at = this.controlBytes;
-    this.control = grow(this.control, at, bytes);
-    this.controlBytes = at + bytes;
-    this.controlItems++;
-    this.target = this.control;
-    this.outbox.schedule(this);
-    return at;
+    this.control = new ControlQueue(this);
   }
 
   /** The stream has something to send, or may send again. */
@@ -111,7 +86,7 @@ export class Sender implements Producer {
   respond(stream: Stream, head: Buffer, message: Uint8Array, trailers: Buffer): boolean {
     const outbox = this.outbox;
     const dataBytes = message.length + 5;
-    if (outbox.owner !== this || this.blocked || this.controlItems > 0 || this.sizeUpdateDue) return false;
+    if (outbox.owner !== this || this.blocked || this.control.items > 0 || this.sizeUpdateDue) return false;
     if (dataBytes > SHARE_FROM_BYTES || dataBytes > this.window || dataBytes > stream.sendWindow)
       return false;
     outbox.reserve(head.length + FRAME_HEADER_BYTES + dataBytes + trailers.length);
@@ -129,13 +104,13 @@ export class Sender implements Producer {
     stream.sendWindow -= dataBytes;
     stream.responded = true;
     this.dataFramesSent++;
-    this.connection.onAnswerBytes();
+    this.connection.receiver.onAnswerBytes();
     return true;
   }
 
   produce(): void {
     if (this.blocked) return;
-    if (this.controlItems > 0) this.produceControl();
+    this.control.produce();
     let withoutProgress: Stream | undefined;
     while (this.firstReady !== undefined && !this.blocked) {
       const stream = this.firstReady;
@@ -178,11 +153,15 @@ export class Sender implements Producer {
     this.outbox.schedule(this);
   }
 
-  /** Applies SETTINGS_INITIAL_WINDOW_SIZE to an open stream (§6.9.2); false on overflow. */
-  adjustWindow(stream: Stream, delta: number): boolean {
-    stream.sendWindow += delta;
-    if (stream.sendWindow > MAX_WINDOW_BYTES) return false;
-    if (delta > 0 && stream.hasOutput) this.wake(stream);
+  /** SETTINGS_INITIAL_WINDOW_SIZE: for new streams, and the difference for open ones (§6.9.2); false on overflow. */
+  setInitialStreamWindow(bytes: number, open: Iterable<Stream>): boolean {
+    const delta = bytes - this.initialStreamWindow;
+    this.initialStreamWindow = bytes;
+    for (const stream of open) {
+      stream.sendWindow += delta;
+      if (stream.sendWindow > MAX_WINDOW_BYTES) return false;
+      if (delta > 0 && stream.hasOutput) this.wake(stream);
+    }
     return true;
   }
 
@@ -196,13 +175,10 @@ export class Sender implements Producer {
 
   /** Drops everything that waits. */
   release(): void {
-    this.control = undefined;
-    this.controlBytes = 0;
-    this.controlItems = 0;
+    this.control.drop();
     this.firstReady = undefined;
     this.lastReady = undefined;
     this.encoder = undefined;
-    this.target = EMPTY;
     this.outbox.abandon(this);
   }
 
@@ -210,16 +186,6 @@ export class Sender implements Producer {
     if (this.lastReady === undefined) this.firstReady = stream;
     else this.lastReady.nextReady = stream;
     this.lastReady = stream;
-  }
-
-  private produceControl(): void {
-    const outbox = this.outbox;
-    outbox.reserve(this.controlBytes);
-    (this.control as Buffer).copy(outbox.slab, outbox.position, 0, this.controlBytes);
-    outbox.position += this.controlBytes;
-    this.control = undefined;
-    this.controlBytes = 0;
-    this.controlItems = 0;
   }
 
   /** Lays out what one stream may send in one round: at most one DATA frame. True: something was. */
@@ -230,7 +196,7 @@ export class Sender implements Producer {
       this.writeHeaderBlock(stream.id, stream.headBlock, headOnly);
       stream.headBlock = undefined;
       stream.responded = true;
-      this.connection.onAnswerBytes();
+      this.connection.receiver.onAnswerBytes();
       progressed = true;
       if (headOnly) {
         this.connection.onStreamSent(stream);
@@ -240,7 +206,7 @@ export class Sender implements Producer {
     if (stream.queuedBytes > 0) {
       const sent = this.writeData(stream);
       if (sent === 0) {
-        if (stream.stalledSinceMs < 0) this.connection.onStreamStalled(stream);
+        this.connection.lifetime.onStreamStalled(stream);
         return progressed;
       }
       progressed = true;
@@ -281,7 +247,7 @@ export class Sender implements Producer {
     this.dataFramesSent++;
     // A trickle of window is no progress: the stall clock of a slow reader goes on (A15).
     if (length === wanted || length >= PROGRESS_BYTES) stream.stalledSinceMs = -1;
-    this.connection.onAnswerBytes();
+    this.connection.receiver.onAnswerBytes();
     return length;
   }
 
@@ -344,15 +310,6 @@ export class Sender implements Producer {
     this.sizeUpdateDue = false;
     return Buffer.concat([this.encoder.encode([]), content]);
   }
-}
-
-const EMPTY = Buffer.alloc(0);
-
-function grow(buffer: Buffer | undefined, used: number, more: number): Buffer {
-  if (buffer !== undefined && used + more <= buffer.length) return buffer;
-  const grown = Buffer.allocUnsafeSlow(Math.max(256, 2 * (used + more)));
-  buffer?.copy(grown, 0, 0, used);
-  return grown;
 }
 
 /** For the few dozen bytes of an answer a loop beats the call into native code. */

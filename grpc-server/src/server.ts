@@ -11,13 +11,7 @@ import type {
 } from './api.ts';
 import { type AnyDefinition, type AnyHandler, type CallPlan, planCall, type Route } from './call-plan.ts';
 import { type CompressionOptions, DEFAULT_COMPRESSION } from './compression.ts';
-import {
-  CONNECTION,
-  type ConnectedSocket,
-  Connection,
-  type ConnectionHost,
-  makeGreeting,
-} from './connection.ts';
+import { CONNECTION, type ConnectedSocket, Connection, type ConnectionHost } from './connection.ts';
 import { GrpcCall } from './grpc-call.ts';
 import { FieldList } from './hpack-decoder.ts';
 import { DEFAULT_KEEPALIVE, type KeepaliveOptions } from './keepalive.ts';
@@ -25,6 +19,7 @@ import { type Limits, resolveLimits } from './limits.ts';
 import { Outbox } from './outbox.ts';
 import { type Fallback, PlainExchange, RejectedCall } from './plain-exchange.ts';
 import type { RequestHead } from './request-head.ts';
+import { makeGreeting } from './settings.ts';
 import type { Stream } from './stream.ts';
 import { TimerWheel } from './timer-wheel.ts';
 import { secureTlsOptions } from './tls-options.ts';
@@ -226,9 +221,9 @@ export class GrpcServer implements ConnectionHost {
     let queuedBytes = 0;
     let controlQueueItems = 0;
     for (const connection of this.connections) {
-      streams += connection.streamCount;
-      controlQueueItems += connection.sender.controlItems;
-      for (const stream of connection.streams()) queuedBytes += stream.queuedBytes;
+      streams += connection.streams.active;
+      controlQueueItems += connection.sender.control.items;
+      for (const stream of connection.streams) queuedBytes += stream.queuedBytes;
     }
     return {
       connections: this.connections.size,
