@@ -44,7 +44,7 @@ export class WebSocketTransport {
   readonly #options: WebSocketTransportOptions;
   readonly #formats: ReadonlyMap<string, FrameFormat>;
   readonly #sockets = new Set<SessionSocket>();
-  readonly #server: WebSocketServer<typeof SessionSocket>;
+  readonly #server: WebSocketServer;
 
   constructor(options: WebSocketTransportOptions) {
     this.#options = options;
@@ -52,16 +52,19 @@ export class WebSocketTransport {
       [jsonSubprotocol, new JsonFormat(options)],
       [protoSubprotocol, new ProtoFormat(options)],
     ]);
-    this.#server = new WebSocketServer({
-      noServer: true,
-      WebSocket: SessionSocket,
-      clientTracking: false,
-      perMessageDeflate: false,
+    const limits = {
       maxPayload: options.maxFrameBytes,
       maxFragments,
       maxBufferedChunks,
       maxPendingAutoPongs,
       closeTimeout: closeTimeoutMs,
+    };
+    this.#server = new WebSocketServer({
+      ...limits,
+      noServer: true,
+      WebSocket: SessionSocket,
+      clientTracking: false,
+      perMessageDeflate: false,
       handleProtocols: (offered) => this.#choose(offered) ?? false,
     });
     this.#server.on('wsClientError', (_error, socket) => refuse(socket, 400, 'the handshake is not valid'));
@@ -77,7 +80,7 @@ export class WebSocketTransport {
         return;
       }
       this.#server.handleUpgrade(request, socket, head, (webSocket) =>
-        this.#accept(webSocket, socket as Socket),
+        this.#accept(webSocket as SessionSocket, socket as Socket),
       );
     });
   }

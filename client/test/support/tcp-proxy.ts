@@ -1,0 +1,72 @@
+import { once } from 'node:events';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+
+/** A way between client and server that can fail in every way that a way can. */
+export class TcpProxy {
+  /** Where new connections go; null: they are refused. */
+  target: number | null;
+  connections = 0;
+  readonly #server: Server;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  #isPaused = false;
+
+  private constructor(target: number) {
+    this.target = target;
+    this.#server = createServer((socket) => this.#accept(socket));
+  }
+
+  static async start(target: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
+    proxy.#server.listen(0, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    return proxy;
+  }
+
+  get port(): number {
+    return (this.#server.address() as { port: number }).port;
+  }
+
+  /** Nothing gets through, and nobody is told: as when a cable is cut. */
+  pause(): void {
+    this.#isPaused = true;
+    for (const pair of this.#pairs) for (const socket of pair) socket.pause();
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    for (const pair of this.#pairs) for (const socket of pair) socket.resume();
+  }
+
+  /** Ends all connections. */
+  cut(): void {
+    for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
+  }
+
+  stop(): void {
+    this.#server.close();
+    this.cut();
+  }
+
+  #accept(client: Socket): void {
+    this.connections++;
+    client.on('error', () => {});
+    if (this.target === null) {
+      client.destroy();
+      return;
+    }
+    const server = connect(this.target, '127.0.0.1');
+    server.on('error', () => client.destroy());
+    const pair = [client, server] as const;
+    this.#pairs.add(pair);
+    client.pipe(server);
+    server.pipe(client);
+    const close = () => {
+      this.#pairs.delete(pair);
+      client.destroy();
+      server.destroy();
+    };
+    client.on('close', close);
+    server.on('close', close);
+    if (this.#isPaused) for (const socket of pair) socket.pause();
+  }
+}
