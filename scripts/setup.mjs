@@ -2,7 +2,7 @@
 // before there are any.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -43,6 +43,23 @@ export function ensurePackages() {
   run('installing npm packages (once)', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
   if (!existsSync(node)) fail('the npm package node brought no binary; are install scripts switched off?');
   writeFileSync(stamp, lock);
+}
+
+/** Builds the dashboard, unless what is built is of the present sources. */
+export function ensureDashboard() {
+  const hash = createHash('sha256');
+  for (const folder of ['dashboard/src', 'dashboard/public', 'client/src', 'proto/gen']) {
+    for (const entry of readdirSync(join(root, folder), { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) hash.update(readFileSync(join(entry.parentPath ?? entry.path, entry.name)));
+    }
+  }
+  for (const file of ['dashboard/index.html', 'dashboard/vite.config.ts'])
+    hash.update(readFileSync(join(root, file)));
+  const sources = hash.digest('hex');
+  const stamp = join(root, 'dashboard', 'dist', '.sources');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === sources) return;
+  run('building the dashboard (once)', 'npm', ['run', '--silent', 'build:dashboard']);
+  writeFileSync(stamp, sources);
 }
 
 /**

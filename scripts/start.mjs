@@ -1,9 +1,10 @@
 // npm start: installs what is missing, then serves.
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { ensurePackages, node, root } from './setup.mjs';
+import { ensureDashboard, ensurePackages, node, root } from './setup.mjs';
 
 ensurePackages();
+ensureDashboard();
 const args = process.argv.slice(2);
 const server = spawn(node, [join(root, 'src/main.ts'), ...(args.length > 0 ? args : ['serve'])], {
   stdio: 'inherit',

@@ -1,5 +1,5 @@
 // npm test: installs what is missing, then runs every check. The test runner comes last, so that its summary closes.
-import { ensureDebianPackages, ensurePackages, node, run } from './setup.mjs';
+import { ensureDashboard, ensureDebianPackages, ensurePackages, node, run } from './setup.mjs';
 
 ensurePackages();
 ensureDebianPackages({
@@ -12,6 +12,7 @@ ensureDebianPackages({
   prometheus: ['promtool', '--version'],
   'python3-grpcio': ['/usr/bin/python3', '-c', 'import grpc'],
 });
+ensureDashboard();
 run('checking types', 'npm', ['run', '--silent', 'types']);
 run('checking style', 'npm', ['run', '--silent', 'lint']);
 run('checking the contract', node, ['scripts/check-proto.mjs']);
