@@ -1,0 +1,132 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Activity, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import type { Nodes } from './nodes.ts';
+import { Random } from './random.ts';
+
+/**
+ * - `steady` keeps heartbeating and must never be OFFLINE.
+ * - `restless` is set ONLINE, AWAY and OFFLINE at random.
+ * - `lapsing` heartbeats for a while, falls silent until it expires, and comes back.
+ */
+export type Habit = 'steady' | 'restless' | 'lapsing';
+
+/** When an answered renewal was sent and answered, Unix ms: the lease began somewhere between. */
+interface Renewal {
+  readonly sentMs: number;
+  readonly answeredMs: number;
+}
+
+/** Renewals kept of each user, enough for a lease's length. */
+const keptRenewals = 16;
+
+export class SimulatedUser {
+  readonly id: string;
+  readonly habit: Habit;
+  readonly home: number;
+  /** The longest that its loop slept too long, ms: a starved test proves nothing about this user. */
+  longestGapMs = 0;
+  #renewals: Renewal[] = [];
+
+  constructor(id: string, habit: Habit, home: number) {
+    this.id = id;
+    this.habit = habit;
+    this.home = home;
+  }
+
+  renewed(sentMs: number): void {
+    this.#renewals.push({ sentMs, answeredMs: Date.now() });
+    if (this.#renewals.length > keptRenewals) this.#renewals.shift();
+  }
+
+  /** A renewal that proves that the user was ONLINE at `atMs`; undefined = there is none. */
+  proofOfLife(atMs: number, ttlMs: number): Renewal | undefined {
+    return this.#renewals.find(({ sentMs, answeredMs }) => answeredMs <= atMs && atMs <= sentMs + ttlMs);
+  }
+}
+
+export interface UsersOptions {
+  readonly nodes: Nodes;
+  readonly count: number;
+  readonly seed: number;
+  readonly ttlMs: number;
+  readonly heartbeatMs: number;
+}
+
+/** Simulated users with their loops: half steady, the others restless or lapsing. */
+export class Users {
+  readonly all: readonly SimulatedUser[];
+  readonly #options: UsersOptions;
+  #isQuiet = false;
+  #isStopped = false;
+  #loops: Promise<void>[] = [];
+
+  constructor(options: UsersOptions) {
+    this.#options = options;
+    const habits: readonly Habit[] = ['steady', 'restless', 'steady', 'lapsing'];
+    this.all = Array.from(
+      { length: options.count },
+      (_, i) => new SimulatedUser(`user-${i}`, habits[i % habits.length] as Habit, i % 3),
+    );
+  }
+
+  get(id: string): SimulatedUser | undefined {
+    return this.all[Number(id.slice('user-'.length))];
+  }
+
+  start(): void {
+    this.#loops = this.all.map((user, i) => this.#live(user, new Random(this.#options.seed * 1_000_003 + i)));
+  }
+
+  /** Restless and lapsing users do no more; steady ones go on. */
+  quieten(): void {
+    this.#isQuiet = true;
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await Promise.all(this.#loops);
+  }
+
+  async #live(user: SimulatedUser, random: Random): Promise<void> {
+    const { heartbeatMs, ttlMs } = this.#options;
+    await sleep(random.next() * heartbeatMs);
+    let lastMs = Date.now();
+    while (!this.#isStopped && !(this.#isQuiet && user.habit !== 'steady')) {
+      const startMs = Date.now();
+      user.longestGapMs = Math.max(user.longestGapMs, startMs - lastMs);
+      lastMs = startMs;
+      let pauseMs = heartbeatMs;
+      if (user.habit === 'restless') await this.#change(user, random);
+      else await this.#heartbeat(user);
+      if (user.habit === 'restless') pauseMs *= 0.5 + 2 * random.next();
+      if (user.habit === 'lapsing' && random.next() < 0.2) pauseMs = ttlMs * (1.2 + random.next());
+      await this.#sleep(Math.max(0, startMs + pauseMs - Date.now()), user);
+    }
+  }
+
+  /** Sleeps, but not beyond the end. */
+  async #sleep(ms: number, user: SimulatedUser): Promise<void> {
+    const endMs = Date.now() + ms;
+    while (Date.now() < endMs && !this.#isStopped && !(this.#isQuiet && user.habit !== 'steady')) {
+      await sleep(Math.max(1, Math.min(500, endMs - Date.now())));
+    }
+  }
+
+  async #heartbeat(user: SimulatedUser): Promise<void> {
+    const sentMs = Date.now();
+    const reply = await this.#options.nodes.call(user.home, (client, options) =>
+      client.sendHeartbeat({ userId: user.id }, options),
+    );
+    if (reply?.success) user.renewed(sentMs);
+  }
+
+  async #change(user: SimulatedUser, random: Random): Promise<void> {
+    const request = random.pick([
+      { userId: user.id, status: UserStatus.ONLINE, activity: Activity.ACTIVE },
+      { userId: user.id, status: UserStatus.ONLINE, activity: Activity.AWAY },
+      { userId: user.id, status: UserStatus.OFFLINE },
+    ]);
+    const home = random.below(3);
+    await this.#options.nodes.call(home, (client, options) => client.setUserStatus(request, options));
+  }
+}
