@@ -19,6 +19,8 @@ import {
 
 /** Who is told of a call. Must not throw. */
 export interface CallSink {
+  /** The server has taken the call; not where it ends at once. */
+  onHead?(): void;
   /** One message of the response: `bytes[start, end)`, valid only during the call. */
   onMessage(bytes: Buffer, start: number, end: number): void;
   /** Once. A call with a message before its end went well; one without is an error. */
@@ -101,7 +103,8 @@ export class H2Connection {
       this.#socket.destroy(new Error('no answer to a connection')),
     );
     let error: Error | undefined;
-    this.#socket.on('connect', () => this.#socket.write(clientOpening));
+    // Waits in the socket until it is connected, before whatever is called meanwhile.
+    this.#socket.write(clientOpening);
     this.#socket.on('data', (chunk: Buffer) => this.#read(chunk));
     this.#socket.on('error', (cause) => {
       error = cause;
@@ -297,6 +300,7 @@ export class H2Connection {
         return;
       case frameType.headers:
         if (flags & flagEndStream) this.#end(streamId);
+        else this.#calls.get(streamId)?.sink.onHead?.();
         return;
       case frameType.rstStream:
         this.#end(streamId);

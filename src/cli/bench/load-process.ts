@@ -9,7 +9,9 @@ import { churn, sessions, storm } from './session-scenarios.ts';
 import { bulk, heartbeat, query, update } from './unary-scenarios.ts';
 import { expiry, fanout } from './watch-scenarios.ts';
 
-const scenarios: Readonly<Record<ScenarioName, (context: LoadContext) => Scenario>> = {
+export type ScenarioTable = Readonly<Partial<Record<ScenarioName, (context: LoadContext) => Scenario>>>;
+
+const ownScenarios: ScenarioTable = {
   heartbeat,
   update,
   query,
@@ -30,14 +32,19 @@ export interface ParentChannel {
   onMessage(listener: (message: ToLoadProcess) => void): void;
 }
 
-/** One load process: takes a job, prepares, begins when told, reports, and closes when told. */
-export function runLoadProcess(parent: ParentChannel): void {
+/**
+ * One load process: takes a job, prepares, begins when told, reports, and closes when told.
+ *
+ * @param scenarios what it can do; default: everything, against Pilotlight
+ */
+export function runLoadProcess(parent: ParentChannel, scenarios: ScenarioTable = ownScenarios): void {
   let scenario: Scenario | undefined;
   let context: LoadContext | undefined;
   const failed = (error: unknown): void => parent.send({ type: 'failed', message: (error as Error).message });
   const prepare = async (job: Job): Promise<void> => {
     context = new LoadContext(job, new Recorder());
-    scenario = scenarios[job.scenario](context);
+    scenario = scenarios[job.scenario]?.(context);
+    if (!scenario) throw new Error(`no such scenario: ${job.scenario}`);
     setInterval(() => sendProgress(parent, context as LoadContext), progressIntervalMs).unref();
     await scenario.prepare();
     parent.send({ type: 'ready' });

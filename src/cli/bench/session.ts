@@ -48,7 +48,7 @@ export function targetOf(load: LoadOptions, index: number): Target {
   };
 }
 
-/** Resolves when the server has answered: the first event of a stream, the welcome of a session. */
+/** Resolves when the server has answered: the head of a stream, the welcome of a session. */
 export function openSession(options: SessionOptions): Promise<LoadSession> {
   switch (options.load.kind) {
     case 'stream':
@@ -76,8 +76,8 @@ function openStream(options: SessionOptions): Promise<LoadSession> {
   const { load, userId, watch, onEvent } = options;
   return overConnection(options, (connection, opened, ended) => {
     connection.call(headOf(load, paths.subscribe), subscribeRequest(userId, watch), {
+      onHead: opened,
       onMessage: (bytes, start, end) => {
-        opened();
         readEvent(bytes, start, end);
         onEvent();
       },

@@ -33,68 +33,90 @@ export async function openAll(
   return sessions;
 }
 
+/** When each flip is to be sent: all watched users in turn, first ONLINE, then OFFLINE. */
+class FlipSchedule {
+  readonly #watched: number;
+  readonly #stepMs: number;
+  startMs = Number.POSITIVE_INFINITY;
+
+  constructor(watched: number, stepMs: number) {
+    this.#watched = watched;
+    this.#stepMs = stepMs;
+  }
+
+  /** User and status of a flip. */
+  at(flip: number): { user: number; status: number } {
+    const status = Math.floor(flip / this.#watched) % 2 === 0 ? userOnline : userOffline;
+    return { user: flip % this.#watched, status };
+  }
+
+  /** When the latest flip of that user to that status was to be sent. */
+  lastMs(user: number, status: number, nowMs: number): number {
+    const first = user + (status === userOffline ? this.#watched : 0);
+    const period = 2 * this.#watched;
+    const round = Math.floor(((nowMs - this.startMs) / this.#stepMs - first) / period);
+    return this.startMs + (first + period * round) * this.#stepMs;
+  }
+
+  /** Flips that are to be sent from `fromMs` on, before `toMs`. */
+  count(fromMs: number, toMs: number): number {
+    const before = (ms: number): number => Math.ceil((ms - this.startMs) / this.#stepMs);
+    return before(toMs) - before(fromMs);
+  }
+}
+
+/** What `fanout` needs of a server, whatever it speaks. */
+export interface FanoutServer {
+  /** Before the load, in the process that flips. */
+  prepare(users: number): Promise<void>;
+  open(
+    index: number,
+    watch: readonly string[],
+    onLost: () => void,
+    onEvent: FlipListener,
+  ): Promise<LoadSession>;
+  flip(user: number, status: number, intendedMs: number): void;
+}
+
+export type FlipListener = (user: number, status: number) => void;
+
 /**
  * `connections` watchers, all of the same few users, whose status flips at `rate` per second. An event's time runs from
  * the moment that its flip was to be sent: the call, the engine and the way to the watcher are in it.
  */
-export function fanout(context: LoadContext): Scenario {
+export function fanoutOf(context: LoadContext, server: FanoutServer): Scenario {
   const { load, job, recorder } = context;
   const events = recorder.series('event');
-  const updates = recorder.series('update');
-  const stepMs = 1000 / load.rate;
+  const flips = new FlipSchedule(load.watched, 1000 / load.rate);
   const watch = Array.from({ length: load.watched }, (_, user) => context.userId(user));
   const [from, to] = shareOf(load.connections, job);
   let sessions: LoadSession[] = [];
-  let startMs = Number.POSITIVE_INFINITY;
   let lost = 0;
-
-  /** When the latest flip of that user to that status was to be sent. Flips go round all users, first ON, then OFF. */
-  const flipMs = (user: number, status: number, nowMs: number): number => {
-    const first = user + (status === userOffline ? load.watched : 0);
-    const round = Math.floor(((nowMs - startMs) / stepMs - first) / (2 * load.watched));
-    return startMs + (first + 2 * load.watched * round) * stepMs;
+  const onLost = (): void => {
+    lost++;
   };
-  const onEvent = (): void => {
+  const onEvent = (user: number, status: number): void => {
     const nowMs = monoMs();
-    if (!seen.snapshot && nowMs >= startMs) events.ok(flipMs(seen.user, seen.status, nowMs), nowMs);
+    if (nowMs >= flips.startMs) events.ok(flips.lastMs(user, status, nowMs), nowMs);
   };
 
   return {
     prepare: async () => {
-      if (job.process === 0) {
-        await context.openConnections(1);
-        await context.forEach(0, load.watched, (user) => [
-          paths.set,
-          setRequest(context.userId(user), userOffline),
-        ]);
-      }
-      sessions = await openAll(context, from, to, (index) =>
-        context.openSession({
-          index,
-          userId: load.kind === 'stream' ? '' : `${load.prefix}-watcher-${index}`,
-          watch,
-          onEvent,
-          onLost: () => {
-            lost++;
-          },
-        }),
-      );
+      if (job.process === 0) await server.prepare(load.watched);
+      sessions = await openAll(context, from, to, (index) => server.open(index, watch, onLost, onEvent));
     },
-    run: async (begin) => {
-      startMs = begin;
-      const { fromMs, toMs } = context.measure(begin);
+    run: async (startMs) => {
+      flips.startMs = startMs;
+      const { fromMs, toMs } = context.measure(startMs);
       if (job.process === 0) {
         let flip = 0;
-        await context.pacer.run(load.rate, begin, toMs, (intendedMs) => {
-          const user = flip % load.watched;
-          const status = Math.floor(flip / load.watched) % 2 === 0 ? userOnline : userOffline;
-          flip++;
-          context.call(paths.set, setRequest(context.userId(user), status), intendedMs, updates);
+        await context.pacer.run(load.rate, startMs, toMs, (intendedMs) => {
+          const { user, status } = flips.at(flip++);
+          server.flip(user, status, intendedMs);
         });
       }
       await sleep(Math.max(0, toMs - monoMs()));
-      const flips = Math.ceil((toMs - begin) / stepMs) - Math.ceil((fromMs - begin) / stepMs);
-      const expected = flips * (to - from);
+      const expected = flips.count(fromMs, toMs) * (to - from);
       const endMs = monoMs() + lastEventsMs;
       while (events.count < expected && monoMs() < endMs) await sleep(10);
       recorder.fact('missed-events', Math.max(0, expected - events.count), 'events');
@@ -106,6 +128,29 @@ export function fanout(context: LoadContext): Scenario {
       context.close();
     },
   };
+}
+
+export function fanout(context: LoadContext): Scenario {
+  const { load, recorder } = context;
+  const updates = recorder.series('update');
+  const setOf = (user: number, status: number): Buffer => setRequest(context.userId(user), status);
+  return fanoutOf(context, {
+    prepare: async (users) => {
+      await context.openConnections(1);
+      await context.forEach(0, users, (user) => [paths.set, setOf(user, userOffline)]);
+    },
+    open: (index, watch, onLost, onEvent) =>
+      context.openSession({
+        index,
+        userId: load.kind === 'stream' ? '' : `${load.prefix}-watcher-${index}`,
+        watch,
+        onEvent: () => {
+          if (!seen.snapshot) onEvent(seen.user, seen.status);
+        },
+        onLost,
+      }),
+    flip: (user, status, intendedMs) => context.call(paths.set, setOf(user, status), intendedMs, updates),
+  });
 }
 
 /**
