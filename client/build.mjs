@@ -9,7 +9,12 @@ execFileSync(process.execPath, [at('../node_modules/typescript/bin/tsc'), '-p', 
   stdio: 'inherit',
 });
 
-const { private: _, scripts: __, exports, ...manifest } = JSON.parse(readFileSync(at('package.json'), 'utf8'));
+const {
+  private: _,
+  scripts: __,
+  exports,
+  ...manifest
+} = JSON.parse(readFileSync(at('package.json'), 'utf8'));
 const built = Object.fromEntries(
   Object.entries(exports).map(([name, source]) => {
     const file = source.replace('./src/', './').replace(/\.ts$/, '');

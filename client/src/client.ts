@@ -291,7 +291,10 @@ export class PresenceClient {
     const beganMs = performance.now();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new PresenceError('TIMEOUT', 'there was no session in time', true)), timeoutMs);
+      timer = setTimeout(
+        () => reject(new PresenceError('TIMEOUT', 'there was no session in time', true)),
+        timeoutMs,
+      );
     });
     try {
       await Promise.race([this.ready(), late]);

@@ -116,7 +116,10 @@ export class SessionConnection {
       },
     });
     this.#link = link;
-    this.#connectTimer = setTimeout(() => this.#lose(1006, 'no welcome in time'), this.#options.connectTimeoutMs);
+    this.#connectTimer = setTimeout(
+      () => this.#lose(1006, 'no welcome in time'),
+      this.#options.connectTimeoutMs,
+    );
   }
 
   #receive(json: unknown): void {
@@ -161,7 +164,10 @@ export class SessionConnection {
     this.#dropLink();
     this.#options.onLost();
     if (!comesBack(farewell.closeCode)) {
-      this.#enter('closed', new PresenceError('CLOSED', farewell.reason || `close code ${farewell.closeCode}`, false));
+      this.#enter(
+        'closed',
+        new PresenceError('CLOSED', farewell.reason || `close code ${farewell.closeCode}`, false),
+      );
       return;
     }
     if (this.#wasGood()) this.#backoff.reset();

@@ -16,7 +16,13 @@ export type ClientFrame = { readonly requestId?: number } & (
       };
     }
   | { readonly setStatus: { readonly status?: Status; readonly activity?: string } }
-  | { readonly setCustomStatus: { readonly text: string; readonly emoji: string; readonly expiresInMs: number } }
+  | {
+      readonly setCustomStatus: {
+        readonly text: string;
+        readonly emoji: string;
+        readonly expiresInMs: number;
+      };
+    }
   | { readonly watch: { readonly userIds: readonly string[]; readonly knownVersions: readonly string[] } }
   | { readonly unwatch: { readonly userIds: readonly string[] } }
   | { readonly query: { readonly userIds: readonly string[] } }
@@ -141,7 +147,8 @@ function customStatus(json: unknown): CustomStatus {
 }
 
 function object(value: unknown, name: string): Json {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new TypeError(`${name} is no object`);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new TypeError(`${name} is no object`);
   return value as Json;
 }
 

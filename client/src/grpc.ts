@@ -3,7 +3,11 @@ import { fromJson, type JsonValue, toJson } from '@bufbuild/protobuf';
 import { Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
-import { ClientFrameSchema, PresenceService, ServerFrameSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import {
+  ClientFrameSchema,
+  PresenceService,
+  ServerFrameSchema,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { Connect, Link } from './link.ts';
 
 /**
@@ -14,7 +18,10 @@ import type { Connect, Link } from './link.ts';
 export function grpcLink(url: string): Connect {
   return (events): Link => {
     // A connection of its own: one that hangs must not be the next one's.
-    const client = createClient(PresenceService, createGrpcTransport({ baseUrl: url, pingIntervalMs: 30_000 }));
+    const client = createClient(
+      PresenceService,
+      createGrpcTransport({ baseUrl: url, pingIntervalMs: 30_000 }),
+    );
     const aborter = new AbortController();
     const frames = new FrameQueue();
     let isOver = false;

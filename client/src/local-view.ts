@@ -17,11 +17,12 @@ export class LocalView {
   }
 
   get(userId: string): UserState | undefined {
-    return this.#users.get(userId)?.state;
+    const user = this.#users.get(userId);
+    return user && user.watchers > 0 ? user.state : undefined;
   }
 
-  has(userId: string): boolean {
-    return this.#users.has(userId);
+  isWatched(userId: string): boolean {
+    return (this.#users.get(userId)?.watchers ?? 0) > 0;
   }
 
   get userIds(): string[] {
@@ -44,7 +45,10 @@ export class LocalView {
     return added;
   }
 
-  /** Answers the users who are watched no more. */
+  /**
+   * Answers the users whom nobody watches any more. They are kept until `forget`: whoever watches one of them again in the
+   * same turn, as a component that is replaced by another does, finds the state as it was.
+   */
   remove(userIds: Iterable<string>, listener: (change: PresenceChange) => void): string[] {
     const removed: string[] = [];
     for (const userId of userIds) {
@@ -52,11 +56,14 @@ export class LocalView {
       if (!user) continue;
       user.listeners.delete(listener);
       user.watchers--;
-      if (user.watchers > 0) continue;
-      this.#users.delete(userId);
-      removed.push(userId);
+      if (user.watchers === 0) removed.push(userId);
     }
     return removed;
+  }
+
+  /** Unless somebody watches the user again. */
+  forget(userId: string): void {
+    if (!this.isWatched(userId)) this.#users.delete(userId);
   }
 
   /** Takes what the server says as the truth; listeners hear of what looks different. */

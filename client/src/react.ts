@@ -1,5 +1,13 @@
 /** @pilotlight/client/react: presence as hooks. */
-import { createContext, createElement, type ReactNode, useCallback, useContext, useMemo, useSyncExternalStore } from 'react';
+import {
+  createContext,
+  createElement,
+  type ReactNode,
+  useCallback,
+  useContext,
+  useMemo,
+  useSyncExternalStore,
+} from 'react';
 import type { PresenceClient } from './client.ts';
 import type { ConnectionState } from './connection.ts';
 import { PresenceError } from './errors.ts';
@@ -21,7 +29,8 @@ export function PresenceProvider({
 /** The client of the nearest PresenceProvider. Throws without one. */
 export function usePresenceClient(): PresenceClient {
   const client = useContext(ClientContext);
-  if (!client) throw new PresenceError('INVALID_ARGUMENT', 'there is no PresenceProvider above this component', false);
+  if (!client)
+    throw new PresenceError('INVALID_ARGUMENT', 'there is no PresenceProvider above this component', false);
   return client;
 }
 

@@ -64,11 +64,11 @@ export class WatchList {
 
   #touch(userIds: readonly string[]): void {
     for (const userId of userIds) this.#dirty.add(userId);
-    if (this.#isPlanned || !this.#isOpen || this.#dirty.size === 0) return;
+    if (this.#isPlanned || this.#dirty.size === 0) return;
     this.#isPlanned = true;
     queueMicrotask(() => {
       this.#isPlanned = false;
-      if (this.#isOpen) this.#flush();
+      this.#flush();
     });
   }
 
@@ -77,13 +77,16 @@ export class WatchList {
     const added: string[] = [];
     const removed: string[] = [];
     for (const userId of this.#dirty) {
-      if (view.has(userId)) {
+      view.forget(userId);
+      if (view.isWatched(userId)) {
         if (!this.#told.has(userId)) added.push(userId);
       } else if (this.#told.delete(userId)) {
         removed.push(userId);
       }
     }
     this.#dirty.clear();
+    // Without a session there is nobody to tell; the next one begins with the whole list.
+    if (!this.#isOpen) return;
     for (const userIds of this.#pieces(removed)) this.#ask({ unwatch: { userIds } }, []);
     for (const userIds of this.#pieces(added)) {
       for (const userId of userIds) this.#told.add(userId);

@@ -6,7 +6,13 @@ import { Activity as ProtoActivity, UserStatus } from '@pilotlight/proto/presenc
 import { startServer, type TestServer } from '../../test/support/pilotlight.ts';
 import { waitFor } from '../../test/support/wait.ts';
 import { grpcLink } from '../src/grpc.ts';
-import { type Connect, PresenceClient, type PresenceClientOptions, PresenceError, webSocketLink } from '../src/index.ts';
+import {
+  type Connect,
+  PresenceClient,
+  type PresenceClientOptions,
+  PresenceError,
+  webSocketLink,
+} from '../src/index.ts';
 import { TcpProxy } from './support/tcp-proxy.ts';
 
 const ways: Readonly<Record<string, { link(port: number): Connect; port(server: TestServer): number }>> = {
@@ -20,7 +26,12 @@ const ways: Readonly<Record<string, { link(port: number): Connect; port(server: 
   },
 };
 const { ONLINE, OFFLINE } = UserStatus;
-const environment = { HEARTBEAT_INTERVAL: '200ms', PONG_TIMEOUT: '300ms', IDLE_AFTER: '500ms', DRAIN_TIMEOUT: '500ms' };
+const environment = {
+  HEARTBEAT_INTERVAL: '200ms',
+  PONG_TIMEOUT: '300ms',
+  IDLE_AFTER: '500ms',
+  DRAIN_TIMEOUT: '500ms',
+};
 let nextUser = 0;
 const anyUser = (): string => `client user ${nextUser++}`;
 
@@ -169,7 +180,10 @@ for (const [name, way] of Object.entries(ways)) {
       await sleep(1000);
       // At most 400 ms apart, at least 10: with luck as bad as can be, never a storm.
       const attempts = proxy.connections - before;
-      assert.ok(attempts < 30 * clients.length, `${attempts} attempts of ${clients.length} clients in a second`);
+      assert.ok(
+        attempts < 30 * clients.length,
+        `${attempts} attempts of ${clients.length} clients in a second`,
+      );
       server = await startServer(environment);
       proxy.target = way.port(server);
       await waitFor('the return', () => client.state === 'open');

@@ -10,7 +10,14 @@ import { PresenceClient, webSocketLink } from '../src/index.ts';
 
 const welcome = (more: object = {}) => ({
   requestId: 0,
-  welcome: { sessionId: 's', resumeToken: 't', heartbeatIntervalMs: '100', pongTimeoutMs: '100', maxFrameBytes: 65536, ...more },
+  welcome: {
+    sessionId: 's',
+    resumeToken: 't',
+    heartbeatIntervalMs: '100',
+    pongTimeoutMs: '100',
+    maxFrameBytes: 65536,
+    ...more,
+  },
 });
 const event = (userId: string, status: string, version: number) => ({
   events: { events: [{ userId, status, version: String(version), snapshot: true }] },
@@ -36,7 +43,11 @@ class MadeUpServer {
       socket.on('message', (data: Buffer) => {
         const request = JSON.parse(data.toString()) as Request;
         this.requests.push(request);
-        answer(request, (frame) => socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame)), socket);
+        answer(
+          request,
+          (frame) => socket.send(typeof frame === 'string' ? frame : JSON.stringify(frame)),
+          socket,
+        );
       });
     });
   }
@@ -70,7 +81,9 @@ describe('client against a server that lies', () => {
     'JSON that is no frame': '[1, 2]',
     'a state without a user': event('', 'ONLINE', 1),
     'a status that is none': event('ada', 'PERHAPS', 1),
-    'a version that is no number': { events: { events: [{ userId: 'ada', status: 'ONLINE', version: 'latest' }] } },
+    'a version that is no number': {
+      events: { events: [{ userId: 'ada', status: 'ONLINE', version: 'latest' }] },
+    },
     'events that are no list': { events: { events: { userId: 'ada' } } },
   };
   for (const [name, frame] of Object.entries(nonsense)) {

@@ -22,7 +22,9 @@ async function bundle(entry: string, external: string[]): Promise<string> {
     },
   });
   const [output] = result as Rolldown.RolldownOutput[];
-  return (output as Rolldown.RolldownOutput).output.map((chunk) => ('code' in chunk ? chunk.code : '')).join('');
+  return (output as Rolldown.RolldownOutput).output
+    .map((chunk) => ('code' in chunk ? chunk.code : ''))
+    .join('');
 }
 
 describe('@pilotlight/client', () => {
