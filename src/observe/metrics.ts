@@ -139,20 +139,17 @@ interface Value {
 /** The metrics of a server, read from its parts when Prometheus asks. */
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #sources: Sources;
+  readonly #monitor: Monitor;
+  #values: Readonly<Record<MetricName, Value[]>> | undefined;
 
   constructor(sources: Sources, monitor: Monitor) {
-    const read = readers(sources, monitor);
+    this.#sources = sources;
+    this.#monitor = monitor;
     for (const [name, { type, help, labels }] of Object.entries(metricTable)) {
-      const values = read[name as MetricName];
-      const metric = {
-        name,
-        help,
-        type,
-        labelNames: labels,
-        get: async () => ({ name, help, type, values: values() }),
-      };
+      const get = async () => ({ name, help, type, values: this.#values?.[name as MetricName] ?? [] });
       // prom-client asks of a metric no more than `name` and `get`; its own classes would have the hot paths pay for labels.
-      this.#registry.registerMetric(metric as unknown as Metric);
+      this.#registry.registerMetric({ name, help, type, labelNames: labels, get } as unknown as Metric);
     }
   }
 
@@ -161,68 +158,60 @@ export class Metrics {
   }
 
   text(): Promise<string> {
+    this.#values = readAll(this.#sources, this.#monitor);
     return this.#registry.metrics();
   }
 }
 
-/** Where each metric comes from. Nothing here waits. */
-function readers(sources: Sources, monitor: Monitor): Record<MetricName, () => Value[]> {
-  const redis = <Key extends keyof NonNullable<ReturnType<Sources['redis']>>>(
-    key: Key,
-    make: (value: NonNullable<ReturnType<Sources['redis']>>[Key]) => Value[],
-  ) => {
-    return () => {
-      const stats = sources.redis();
-      return stats ? make(stats[key]) : [];
-    };
-  };
+/** Every value now. Each part is looked at once, and nothing waits. */
+function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]> {
+  const hub = sources.hub();
+  const transitions = sources.transitions();
+  const redis = sources.redis();
+  const { renewedHeartbeats, refusedHeartbeats } = sources.heartbeats();
+  const { online, memory, eventLoopLag, startedAtMs } = monitor.gauges;
+  const { user, system } = process.cpuUsage();
+  const { rss, heapUsed } = process.memoryUsage();
   return {
-    pilotlight_info: () => [
+    pilotlight_info: [
       { value: 1, labels: { version: sources.version, engine: sources.engine, node: sources.nodeId } },
     ],
-    pilotlight_ready: () => one(sources.notReadyReasons().length === 0 ? 1 : 0),
-    pilotlight_online_users: () => known(monitor.gauges.online),
-    pilotlight_connections: () => each('transport', sources.connections()),
-    pilotlight_watchers: () => one(sources.hub().subscriptions),
-    pilotlight_watched_users: () => one(sources.hub().users),
-    pilotlight_watch_edges: () => one(sources.hub().watches),
-    pilotlight_heartbeats_total: () => {
-      const { renewedHeartbeats, refusedHeartbeats } = sources.heartbeats();
-      return each('outcome', { renewed: renewedHeartbeats, refused: refusedHeartbeats });
-    },
-    pilotlight_transitions_total: () => each('cause', sources.transitions().counts),
-    pilotlight_rpc_duration_seconds: () => rpcs(sources.calls()),
-    pilotlight_fanout_duration_seconds: () =>
-      buckets('pilotlight_fanout_duration_seconds', sources.hub().fanOut),
-    pilotlight_feed_lag_seconds: () => buckets('pilotlight_feed_lag_seconds', sources.transitions().feedLag),
-    pilotlight_feed_gaps_closed_total: redis('gapsClosed', one),
-    pilotlight_feed_losses_total: () => one(sources.hub().losses),
-    pilotlight_feed_lagging_partitions: redis('silentPartitions', one),
-    pilotlight_expiry_lateness_seconds: () =>
-      buckets('pilotlight_expiry_lateness_seconds', sources.transitions().expiryLateness),
-    pilotlight_sweep_duration_seconds: redis('sweepSeconds', (histogram) =>
-      buckets('pilotlight_sweep_duration_seconds', histogram),
+    pilotlight_ready: one(sources.notReadyReasons().length === 0 ? 1 : 0),
+    pilotlight_online_users: known(online),
+    pilotlight_connections: each('transport', sources.connections()),
+    pilotlight_watchers: one(hub.subscriptions),
+    pilotlight_watched_users: one(hub.users),
+    pilotlight_watch_edges: one(hub.watches),
+    pilotlight_heartbeats_total: each('outcome', { renewed: renewedHeartbeats, refused: refusedHeartbeats }),
+    pilotlight_transitions_total: each('cause', transitions.counts),
+    pilotlight_rpc_duration_seconds: rpcs(sources.calls()),
+    pilotlight_fanout_duration_seconds: buckets('pilotlight_fanout_duration_seconds', hub.fanOut),
+    pilotlight_feed_lag_seconds: buckets('pilotlight_feed_lag_seconds', transitions.feedLag),
+    pilotlight_feed_gaps_closed_total: known(redis?.gapsClosed),
+    pilotlight_feed_losses_total: one(hub.losses),
+    pilotlight_feed_lagging_partitions: known(redis?.silentPartitions),
+    pilotlight_expiry_lateness_seconds: buckets(
+      'pilotlight_expiry_lateness_seconds',
+      transitions.expiryLateness,
     ),
-    pilotlight_sweeper_partitions: () => one(sources.redis()?.ownedPartitions ?? sources.partitions),
-    pilotlight_conflated_events_total: () => one(sources.hub().conflated),
-    pilotlight_queued_bytes: () => each('transport', sources.queuedBytes()),
-    pilotlight_redis_up: redis('errors', () => one(sources.isEngineAvailable() ? 1 : 0)),
-    pilotlight_redis_command_duration_seconds: redis('commandSeconds', (histogram) =>
-      buckets('pilotlight_redis_command_duration_seconds', histogram),
+    pilotlight_sweep_duration_seconds: buckets('pilotlight_sweep_duration_seconds', redis?.sweepSeconds),
+    pilotlight_sweeper_partitions: one(redis?.ownedPartitions ?? sources.partitions),
+    pilotlight_conflated_events_total: one(hub.conflated),
+    pilotlight_queued_bytes: each('transport', sources.queuedBytes()),
+    pilotlight_redis_up: redis ? one(sources.isEngineAvailable() ? 1 : 0) : [],
+    pilotlight_redis_command_duration_seconds: buckets(
+      'pilotlight_redis_command_duration_seconds',
+      redis?.commandSeconds,
     ),
-    pilotlight_redis_errors_total: redis('errors', one),
-    pilotlight_redis_commands_in_flight: redis('inFlight', one),
-    pilotlight_engine_memory_bytes: () => known(monitor.gauges.memory?.usedBytes ?? null),
-    pilotlight_engine_memory_limit_bytes: () => known(monitor.gauges.memory?.maxBytes ?? null),
-    pilotlight_event_loop_lag_seconds: () =>
-      buckets('pilotlight_event_loop_lag_seconds', monitor.gauges.eventLoopLag),
-    process_cpu_seconds_total: () => {
-      const { user, system } = process.cpuUsage();
-      return one((user + system) / 1e6);
-    },
-    process_resident_memory_bytes: () => one(process.memoryUsage.rss()),
-    process_start_time_seconds: () => one(monitor.gauges.startedAtMs / 1000),
-    nodejs_heap_used_bytes: () => one(process.memoryUsage().heapUsed),
+    pilotlight_redis_errors_total: known(redis?.errors),
+    pilotlight_redis_commands_in_flight: known(redis?.inFlight),
+    pilotlight_engine_memory_bytes: known(memory?.usedBytes),
+    pilotlight_engine_memory_limit_bytes: known(memory?.maxBytes),
+    pilotlight_event_loop_lag_seconds: buckets('pilotlight_event_loop_lag_seconds', eventLoopLag),
+    process_cpu_seconds_total: one((user + system) / 1e6),
+    process_resident_memory_bytes: one(rss),
+    process_start_time_seconds: one(startedAtMs / 1000),
+    nodejs_heap_used_bytes: one(heapUsed),
   };
 }
 
@@ -230,8 +219,8 @@ function one(value: number): Value[] {
   return [{ value }];
 }
 
-function known(value: number | null): Value[] {
-  return value === null ? [] : [{ value }];
+function known(value: number | null | undefined): Value[] {
+  return value === null || value === undefined ? [] : [{ value }];
 }
 
 function each(label: string, values: Readonly<Record<string, number>>): Value[] {
@@ -246,7 +235,12 @@ function rpcs(calls: ReturnType<Sources['calls']>): Value[] {
   );
 }
 
-function buckets(name: MetricName, histogram: Histogram, labels: Record<string, string> = {}): Value[] {
+function buckets(
+  name: MetricName,
+  histogram: Histogram | undefined,
+  labels: Record<string, string> = {},
+): Value[] {
+  if (!histogram) return [];
   let total = 0;
   const values: Value[] = [...histogram.counts].map((count, bucket) => {
     total += count;

@@ -11,6 +11,10 @@ import { freePort } from '../support/redis-server.ts';
 import { waitFor } from '../support/wait.ts';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+/** Runs in the page; text, because this project's types are Node's. */
+const inPage = <Value>(page: Page, expression: string) => page.evaluate(expression) as Promise<Value>;
+const themeOf = (page: Page) => inPage<string>(page, 'document.documentElement.dataset.theme');
+
 const online = 1;
 const offline = 2;
 
@@ -76,8 +80,7 @@ describe('dashboard', { timeout: 120_000 }, () => {
   });
 
   it('moves its charts', async () => {
-    const picture = () =>
-      page.locator('.hero canvas').evaluate((canvas) => (canvas as HTMLCanvasElement).toDataURL());
+    const picture = () => inPage<string>(page, "document.querySelector('.hero canvas').toDataURL()");
     const first = await picture();
     await set('mover', online);
     await waitFor('another picture', async () => (await picture()) !== first, 10_000);
@@ -121,19 +124,16 @@ describe('dashboard', { timeout: 120_000 }, () => {
   it('can be used by keyboard alone', async () => {
     await page.locator('h1').click();
     await page.getByRole('button', { name: /theme$/ }).focus();
-    const isOnWall = () => page.evaluate(() => document.activeElement?.classList.contains('window') ?? false);
+    const isOnWall = () => inPage<boolean>(page, "document.activeElement.classList.contains('window')");
     for (let stops = 0; !(await isOnWall()); stops++) {
       assert.ok(stops < 30, 'the wall is not reached by Tab');
       await page.keyboard.press('Tab');
     }
     await page.keyboard.press('ArrowLeft');
     await page.keyboard.press('ArrowRight');
-    const chosen = await page.evaluate(() => (document.activeElement as HTMLElement).dataset.user);
+    const chosen = await inPage<string>(page, 'document.activeElement.dataset.user');
     await page.keyboard.press('Enter');
-    await page
-      .locator('.lamp strong')
-      .getByText(chosen as string, { exact: true })
-      .waitFor();
+    await page.locator('.lamp strong').getByText(chosen, { exact: true }).waitFor();
   });
 
   it('shows that the server went away, and recovers when it is back', async () => {
@@ -153,11 +153,9 @@ describe('dashboard', { timeout: 120_000 }, () => {
       const themed = await openPage({ colorScheme, reducedMotion: 'reduce' }, '/?user=sam');
       await themed.getByTestId('user-status').waitFor();
       await themed.locator('table tbody tr').first().waitFor();
-      assert.equal(await themed.evaluate(() => document.documentElement.dataset.theme), colorScheme);
+      assert.equal(await themeOf(themed), colorScheme);
       await themed.evaluate(axeSource);
-      const results = await themed.evaluate(() =>
-        (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run(),
-      );
+      const results = await inPage<AxeResults>(themed, 'axe.run()');
       const faults = results.violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
       assert.deepEqual(
         faults.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
@@ -171,7 +169,7 @@ describe('dashboard', { timeout: 120_000 }, () => {
   it('changes its theme, and remembers', async () => {
     const own = await openPage({ colorScheme: 'light' });
     await own.getByRole('button', { name: 'Change to the dark theme' }).click();
-    assert.equal(await own.evaluate(() => document.documentElement.dataset.theme), 'dark');
+    assert.equal(await themeOf(own), 'dark');
     await own.reload();
     await own.getByRole('button', { name: 'Change to the light theme' }).waitFor();
     await own.close();
@@ -180,7 +178,7 @@ describe('dashboard', { timeout: 120_000 }, () => {
   it('fits a phone', async () => {
     const phone = await openPage({ viewport: { width: 360, height: 740 } });
     await phone.locator('table tbody tr').first().waitFor();
-    const overflow = await phone.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    const overflow = await inPage<number>(phone, 'document.documentElement.scrollWidth - innerWidth');
     assert.equal(overflow, 0);
     await phone.close();
   });
