@@ -95,6 +95,11 @@ export class Keys {
     return `${this.#starts[0]}presence:partitions`;
   }
 
+  /** What the keys of users of a partition begin with. */
+  startOf(partition: number): string {
+    return this.#starts[partition] as string;
+  }
+
   #startOf(userId: string): string {
     return this.#starts[this.#partitionOf(userId)] as string;
   }

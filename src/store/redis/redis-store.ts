@@ -13,6 +13,7 @@ import type {
 } from '../../core/store.ts';
 import type { Log } from '../../observe/log.ts';
 import { Feed, type FeedStats } from './feed.ts';
+import { Heartbeats } from './heartbeats.ts';
 import { Keys } from './keys.ts';
 import { RedisOverview } from './overview.ts';
 import { Reader, unknownState } from './reader.ts';
@@ -50,6 +51,7 @@ export class RedisStore implements PresenceStore {
   readonly #feed: Feed;
   readonly #sweeper: Sweeper;
   readonly #reader: Reader;
+  readonly #heartbeats: Heartbeats;
   readonly #partitionOf: (userId: string) => number;
   readonly #ttl: string;
   #onEvicted: (connectionId: string) => void = () => {};
@@ -73,6 +75,7 @@ export class RedisStore implements PresenceStore {
     this.overview = new RedisOverview({ ...options, engine, keys });
     this.#feed = new Feed({ ...options, target, keys, engine });
     this.#reader = new Reader({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
+    this.#heartbeats = new Heartbeats({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
     this.#sweeper = new Sweeper({
       ...options,
       engine,
@@ -120,13 +123,7 @@ export class RedisStore implements PresenceStore {
   }
 
   async heartbeat(userId: string): Promise<boolean> {
-    const status = await this.#engine.command<string | null>(this.#partitionOf(userId), [
-      'GETEX',
-      this.#keys.status(userId),
-      'PX',
-      this.#ttl,
-    ]);
-    if (status === 'online') return true;
+    if (await this.#heartbeats.renew(userId)) return true;
     return (await this.#light(userId, null, causeNumber('HEARTBEAT'))) !== null;
   }
 

@@ -28,6 +28,8 @@ export const scripts = {
   customSweep: script('custom-sweep', 'transition', 'customs'),
   sweep: script('sweep', 'transition'),
   read: script('read', 'transition'),
+  readMany: script('read-many'),
+  heartbeats: script('heartbeats'),
   due: script('due'),
   claim: script('claim'),
   nodes: script('nodes'),
