@@ -4,6 +4,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Activity as ProtoActivity, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { startServer, type TestServer } from '../../test/support/pilotlight.ts';
+import { TcpProxy } from '../../test/support/tcp-proxy.ts';
 import { waitFor } from '../../test/support/wait.ts';
 import { grpcLink } from '../src/grpc.ts';
 import {
@@ -13,7 +14,6 @@ import {
   PresenceError,
   webSocketLink,
 } from '../src/index.ts';
-import { TcpProxy } from './support/tcp-proxy.ts';
 
 const ways: Readonly<Record<string, { link(port: number): Connect; port(server: TestServer): number }>> = {
   WebSocket: {

@@ -173,9 +173,11 @@ export class Session implements WatchSink {
     if (end) this.end(end);
   }
 
-  /** A ping or a pong came. */
-  receiveControl(): void {
-    if (!this.#isEnded && this.#mayPass()) this.heard();
+  /** A ping or a pong came. false: it is not to be answered. */
+  receiveControl(): boolean {
+    if (this.#isEnded || !this.#mayPass()) return false;
+    this.heard();
+    return true;
   }
 
   /** The peer shows that it lives. */

@@ -26,7 +26,6 @@ export const protoSubprotocol = 'presence.v1.proto';
 const maxFragments = 64;
 /** Pieces of unfinished frames kept from the socket; they are 64 KiB each, or a client means ill. */
 const maxBufferedChunks = 1024;
-const maxPendingAutoPongs = 16;
 /** How long a client may take to answer a close frame before its socket is destroyed. */
 const closeTimeoutMs = 2000;
 /** When a client that was refused for lack of room should come back, seconds. */
@@ -56,7 +55,6 @@ export class WebSocketTransport {
       maxPayload: options.maxFrameBytes,
       maxFragments,
       maxBufferedChunks,
-      maxPendingAutoPongs,
       closeTimeout: closeTimeoutMs,
     };
     this.#server = new WebSocketServer({
@@ -64,6 +62,8 @@ export class WebSocketTransport {
       noServer: true,
       WebSocket: SessionSocket,
       clientTracking: false,
+      // Answered here, so that a flood of pings is a flood of frames.
+      autoPong: false,
       perMessageDeflate: false,
       handleProtocols: (offered) => this.#choose(offered) ?? false,
     });
@@ -126,8 +126,8 @@ export class WebSocketTransport {
     link.session = webSocket.session;
     this.#sockets.add(webSocket);
     webSocket.on('message', onMessage);
-    webSocket.on('ping', onControl);
-    webSocket.on('pong', onControl);
+    webSocket.on('ping', onPing);
+    webSocket.on('pong', onPong);
     webSocket.on('error', ignoreError);
     webSocket.on('close', this.#onClose);
   }
@@ -169,7 +169,11 @@ function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
 }
 
 /** A ping or a pong is a sign of life, and counts as a frame: floods of them are floods. */
-function onControl(this: WebSocket): void {
+function onPing(this: WebSocket, data: Buffer): void {
+  if ((this as SessionSocket).session?.receiveControl()) this.pong(data);
+}
+
+function onPong(this: WebSocket): void {
   (this as SessionSocket).session?.receiveControl();
 }
 

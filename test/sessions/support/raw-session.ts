@@ -196,7 +196,7 @@ async function openGrpc(server: TestServer, events: WireEvents): Promise<Wire> {
   stream.on('response', readTrailers);
   stream.on('trailers', readTrailers);
   stream.on('close', () => {
-    const closeCode = /close_code\x12\x04(\d{4})/.exec(details)?.[1];
+    const closeCode = /close_code..(\d{4})/s.exec(details)?.[1];
     events.onEnd(status === '0' ? 1000 : Number(closeCode ?? 1006));
     connection.close();
   });
