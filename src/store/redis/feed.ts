@@ -45,6 +45,8 @@ interface Followed {
   /** Messages that came while the position or a gap was being read. */
   held: LogEntry[];
   reading: boolean;
+  /** A message that did not continue what was told, even after the log was read; one more try, and it is dropped. */
+  unconnected: LogEntry | undefined;
   /** `told` at the last verification, if Redis was ahead of it then. */
   behindAt: number | undefined;
   /** When it was last found to have told everything, by `performance.now()`. */
@@ -109,6 +111,7 @@ export class Feed {
       told: undefined,
       held: [],
       reading: true,
+      unconnected: undefined,
       behindAt: undefined,
       verifiedMs: performance.now(),
     };
@@ -218,9 +221,13 @@ export class Feed {
     followed.held = [];
     for (const [index, entry] of held.entries()) {
       if (this.#take(followed, entry)) continue;
+      // Redis was asked after it came and knows nothing of it: a server that died took that history along.
+      if (entry === followed.unconnected) continue;
+      followed.unconnected = entry;
       this.#closeGap(partition, followed, held.slice(index));
       return;
     }
+    followed.unconnected = undefined;
   }
 
   #closeGap(partition: number, followed: Followed, held: LogEntry[]): void {

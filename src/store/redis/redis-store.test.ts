@@ -7,6 +7,7 @@ import { RedisServer } from '../../../test/support/redis-server.ts';
 import { followAll, startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import { PresenceError } from '../../core/errors.ts';
+import { partitionOf } from '../../core/partition.ts';
 import { silentLog } from '../../observe/log.ts';
 import { RedisStore } from './redis-store.ts';
 
@@ -153,6 +154,29 @@ describe('redis store', () => {
       [...new Set(versions)].sort((a, b) => a - b),
     );
     await Promise.all([writer.stop(), reader.stop()]);
+  });
+
+  it('drops a message of a history that Redis lost, and goes on', async () => {
+    const store = await startStore(redis);
+    const told: number[] = [];
+    store.onFeed({
+      transitions: (states) => told.push(...states.map(({ version }) => version)),
+      lost: () => {},
+    });
+    await followAll(store);
+    const { version } = await store.setOnline('future', null);
+    const partition = partitionOf('future', contractPartitions);
+    const line = [version + 9, 'future', 2, 0, 1, 1, 1, 1].join('\x1f');
+    await client.sPublish(`presence:${partition}`, `${version + 8}\n${version + 9}\n${line}`);
+    const before = await commandCalls(client);
+    await sleep(300);
+    const after = await commandCalls(client);
+    const ranges = (after.get('xrange') ?? 0) - (before.get('xrange') ?? 0);
+    assert.ok(ranges < 10, `the log was read ${ranges} times`);
+    const next = await store.setOffline('future');
+    await waitFor('the feed to go on', () => told.at(-1) === next.version);
+    assert.deepEqual(told, [version, next.version]);
+    await store.stop();
   });
 
   it('reports a gap that the log no longer covers', async () => {
