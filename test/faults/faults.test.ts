@@ -21,7 +21,7 @@ const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 async function finish(context: TestContext, world: World): Promise<WorldReport> {
   const report = await world.check();
   context.diagnostic(`SEED=${seed} ${JSON.stringify(report)}`);
-  assert.equal(world.problems.count, 0, `${world.problems}`);
+  assert.equal(world.problems.count, 0, `${world.problems}\n${world.logs()}`);
   assert.ok(report.transitions > 0 && report.events > 0, 'something happened');
   return report;
 }

@@ -26,11 +26,22 @@ export class SimulatedUser {
   /** The longest that its loop slept too long, ms: a starved test proves nothing about this user. */
   longestGapMs = 0;
   #renewals: Renewal[] = [];
+  #attempts: string[] = [];
 
   constructor(id: string, habit: Habit, home: number) {
     this.id = id;
     this.habit = habit;
     this.home = home;
+  }
+
+  /** The last heartbeats in words, to explain what went wrong. */
+  get story(): string {
+    return this.#attempts.join(', ');
+  }
+
+  tried(sentMs: number, outcome: string): void {
+    this.#attempts.push(`${sentMs % 1_000_000} ${outcome} after ${Date.now() - sentMs} ms`);
+    if (this.#attempts.length > 6) this.#attempts.shift();
   }
 
   renewed(sentMs: number): void {
@@ -117,6 +128,7 @@ export class Users {
     const reply = await this.#options.nodes.call(user.home, (client, options) =>
       client.sendHeartbeat({ userId: user.id }, options),
     );
+    user.tried(sentMs, reply ? `success=${reply.success}` : 'failed');
     if (reply?.success) user.renewed(sentMs);
   }
 

@@ -156,7 +156,9 @@ class Watcher {
     if (event.status !== UserStatus.OFFLINE || event.version === 0n || !user) return;
     const isStarved = user.longestGapMs > 0.8 * ttlMs;
     if (user.habit === 'steady' && !isStarved) {
-      this.#options.problems.add(`${where}: OFFLINE by ${Cause[event.cause]}, and it kept heartbeating`);
+      this.#options.problems.add(
+        `${where}: OFFLINE by ${Cause[event.cause]}, and it kept heartbeating: ${user.story}`,
+      );
     }
     if (event.cause !== Cause.EXPIRED && event.cause !== Cause.NODE_LOST) return;
     const proof = user.proofOfLife(Number(event.timestamp), ttlMs);

@@ -104,6 +104,11 @@ export class World {
     return this.#nodes.counts();
   }
 
+  /** What the nodes logged last. */
+  logs(): string {
+    return this.servers.map(({ name, log }) => `${name}:\n${log.slice(-8).join('\n')}`).join('\n');
+  }
+
   /** From here on Redis may lose what it acknowledged. */
   allowLoss(): void {
     this.#log.allowLoss();
