@@ -1,3 +1,4 @@
+import { usePresenceClient } from '@pilotlight/client/react';
 import { useState } from 'react';
 import { EngineCard } from './engine-card.tsx';
 import { Header } from './header.tsx';
@@ -9,7 +10,7 @@ import { useTheme } from './theme.ts';
 import { Wall } from './wall.tsx';
 
 export function App() {
-  const { link, stats, wall } = useLive();
+  const { link, stats, wall } = useLive(usePresenceClient());
   const { theme, toggle } = useTheme();
   const [userId, setUserId] = useState(() => new URLSearchParams(location.search).get('user') ?? '');
 
@@ -30,7 +31,7 @@ export function App() {
         <div className="columns">
           <Wall wall={wall} selected={userId} onSelect={lookUp} />
           <div className="stack">
-            <LookUp userId={userId} onLookUp={lookUp} link={link} />
+            <LookUp userId={userId} onLookUp={lookUp} />
             {stats && <EngineCard engine={stats.engine} />}
           </div>
         </div>

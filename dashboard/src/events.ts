@@ -32,12 +32,3 @@ export function causeName(cause: string): string {
   const name = cause.replace(/^CAUSE_/, '');
   return causeNames[name] ?? name.toLowerCase();
 }
-
-/** One sentence for people who do not see the light. */
-export function describeStatus({
-  userId,
-  status,
-  activity,
-}: Pick<StatusEvent, 'userId' | 'status' | 'activity'>): string {
-  return status === 'ONLINE' ? `${userId}: online, ${activityName(activity)}` : `${userId}: offline`;
-}

@@ -1,7 +1,9 @@
+import type { PresenceClient } from '@pilotlight/client';
 import { useEffect, useState } from 'react';
 import type { Sample, Stats, Tick } from '../../src/observe/stats.ts';
 import type { StatusEvent } from './events.ts';
-import { addEvents, emptyWall, type Wall } from './wall-model.ts';
+import { GrowingWatch } from './session.ts';
+import { addEvents, addStates, emptyWall, maxLights, type Wall } from './wall-model.ts';
 
 export type Link = 'connecting' | 'live' | 'lost';
 
@@ -17,8 +19,11 @@ const retryMs = 1000;
 /** Without a tick for so long the link is lost, whatever the socket says. */
 const silenceMs = 5000;
 
-/** The server's own view of itself, kept up to date for as long as the page is open. */
-export function useLive(): Live {
+/**
+ * The server's own view of itself, kept up to date for as long as the page is open. Which users there are is told by the
+ * transitions; how they are, by the session that watches them.
+ */
+export function useLive(client: PresenceClient): Live {
   const [link, setLink] = useState<Link>('connecting');
   const [stats, setStats] = useState<Stats>();
   const [wall, setWall] = useState<Wall>(emptyWall);
@@ -27,6 +32,7 @@ export function useLive(): Live {
     let source: EventSource;
     let retryTimer: ReturnType<typeof setTimeout> | undefined;
     let heardMs = performance.now();
+    const watch = new GrowingWatch(client, (states) => setWall((before) => addStates(before, states)));
 
     function open(): void {
       source = new EventSource('v1/stats/live');
@@ -42,6 +48,7 @@ export function useLive(): Live {
       source.addEventListener('transitions', (event) => {
         const events = JSON.parse(event.data) as StatusEvent[];
         setWall((before) => addEvents(before, events));
+        watch.add(events.slice(-maxLights).map(({ userId }) => userId));
       });
       source.onerror = () => {
         setLink('lost');
@@ -74,7 +81,7 @@ export function useLive(): Live {
       clearTimeout(retryTimer);
       clearInterval(silenceTimer);
     };
-  }, []);
+  }, [client]);
 
   return { link, stats, wall };
 }

@@ -1,16 +1,18 @@
+import type { UserState } from '@pilotlight/client';
+import { usePresence } from '@pilotlight/client/react';
 import { type FormEvent, useEffect, useState } from 'react';
 import { Devices } from './devices.tsx';
-import { activityName, causeName, type StatusEvent } from './events.ts';
 import { formatAge, formatTime } from './format.ts';
-import type { Link } from './live.ts';
+import { namedActivity } from './session.ts';
 
 export interface LookUpProps {
   readonly userId: string;
   readonly onLookUp: (userId: string) => void;
-  readonly link: Link;
 }
 
-export function LookUp({ userId, onLookUp, link }: LookUpProps) {
+const maxSeen = 6;
+
+export function LookUp({ userId, onLookUp }: LookUpProps) {
   const [typed, setTyped] = useState(userId);
   useEffect(() => setTyped(userId), [userId]);
 
@@ -34,84 +36,76 @@ export function LookUp({ userId, onLookUp, link }: LookUpProps) {
         />
         <button type="submit">Look up</button>
       </form>
-      {/* A server that restarted is asked anew. */}
-      {userId !== '' && <User key={`${userId} ${link === 'lost'}`} userId={userId} />}
-      {userId === '' && <p className="muted">Type an id, or choose a light on the wall.</p>}
+      {userId === '' ? (
+        <p className="muted">Type an id, or choose a light on the wall.</p>
+      ) : (
+        <User key={userId} userId={userId} />
+      )}
     </section>
   );
 }
 
 function User({ userId }: { readonly userId: string }) {
-  const [events, setEvents] = useState<readonly StatusEvent[]>([]);
-  const [problem, setProblem] = useState('');
-
-  useEffect(() => {
-    const source = new EventSource(`v1/events?watch=${encodeURIComponent(userId)}`);
-    source.onmessage = ({ data }) => {
-      const event = JSON.parse(data) as StatusEvent;
-      setProblem('');
-      setEvents((before) => (before[0]?.version === event.version ? before : [event, ...before].slice(0, 6)));
-    };
-    source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) setProblem('The server does not take this id.');
-    };
-    return () => source.close();
-  }, [userId]);
-
-  const [latest] = events;
-  if (problem !== '') return <p role="alert">{problem}</p>;
-  if (!latest) return <p className="muted">Asking…</p>;
-  const isOnline = latest.status === 'ONLINE';
+  const state = usePresence([userId]).get(userId);
+  const seen = useSeen(state);
+  if (!state) return <p className="muted">Asking…</p>;
+  const isOnline = state.status === 'ONLINE';
   return (
-    <div className="user" aria-live="polite">
-      <p className={`lamp ${isOnline ? 'lit' : 'unlit'}`}>
+    <div className="user">
+      <p className={`lamp ${isOnline ? 'lit' : 'unlit'}`} aria-live="polite">
         <span className="bulb" aria-hidden="true" />
         <strong>{userId}</strong>
-        <span data-testid="user-status">
-          {isOnline ? `online, ${activityName(latest.activity)}` : 'offline'}
-        </span>
+        <span data-testid="user-status">{describe(state)}</span>
       </p>
+      {state.customStatus && (
+        <p className="custom-status">
+          {state.customStatus.emoji} {state.customStatus.text}
+        </p>
+      )}
       <dl className="facts">
-        <dt>Changed</dt>
-        <dd>
-          {latest.timestamp === '0'
-            ? 'never seen'
-            : `${formatTime(Number(latest.timestamp))}, ${causeName(latest.cause)}`}
-        </dd>
         <dt>Last seen</dt>
-        <dd>
-          {latest.lastSeen === '0' ? (
-            'never'
-          ) : (
-            <LastSeen atMs={Number(latest.lastSeen)} isOnline={isOnline} />
-          )}
-        </dd>
+        <dd>{lastSeen(state)}</dd>
       </dl>
       <Devices userId={userId} />
-      {events.length > 1 && <h3>Seen here</h3>}
-      {events.length > 1 && (
-        <ol className="recent">
-          {events.slice(1).map((event) => (
-            <li key={event.version}>
-              <time>{formatTime(Number(event.timestamp))}</time>
-              <span className={`dot ${event.status === 'ONLINE' ? 'lit' : 'unlit'}`} aria-hidden="true" />
-              <span className="muted">
-                {event.status === 'ONLINE' ? `online, ${activityName(event.activity)}` : 'offline'},{' '}
-                {causeName(event.cause)}
-              </span>
-            </li>
-          ))}
-        </ol>
+      {seen.length > 1 && (
+        <>
+          <h3>Seen here</h3>
+          <ol className="recent">
+            {seen.map(({ state: then, atMs }) => (
+              <li key={`${then.version} ${atMs}`}>
+                <time>{formatTime(atMs)}</time>
+                <span className={`dot ${then.status === 'ONLINE' ? 'lit' : 'unlit'}`} aria-hidden="true" />
+                <span className="muted">{describe(then)}</span>
+              </li>
+            ))}
+          </ol>
+        </>
       )}
     </div>
   );
 }
 
-function LastSeen({ atMs, isOnline }: { readonly atMs: number; readonly isOnline: boolean }) {
-  if (isOnline) return <>now</>;
-  return (
-    <>
-      {formatTime(atMs)} ({formatAge(Date.now() - atMs)} ago)
-    </>
-  );
+/** The states that came while one looked, newest first. */
+function useSeen(
+  state: UserState | undefined,
+): readonly { readonly state: UserState; readonly atMs: number }[] {
+  const [seen, setSeen] = useState<readonly { readonly state: UserState; readonly atMs: number }[]>([]);
+  useEffect(() => {
+    if (!state) return;
+    setSeen((before) =>
+      before[0]?.state.version === state.version
+        ? before
+        : [{ state, atMs: Date.now() }, ...before].slice(0, maxSeen),
+    );
+  }, [state]);
+  return seen;
+}
+
+function describe({ status, activity }: UserState): string {
+  return status === 'ONLINE' ? `online, ${namedActivity(activity)}` : 'offline';
+}
+
+function lastSeen({ status, lastSeen: atMs }: UserState): string {
+  if (status === 'ONLINE') return 'now';
+  return atMs === 0 ? 'never' : `${formatTime(atMs)}, ${formatAge(Date.now() - atMs)} ago`;
 }

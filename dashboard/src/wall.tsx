@@ -1,7 +1,7 @@
 import { type KeyboardEvent, useRef, useState } from 'react';
-import { causeName, describeStatus, type StatusEvent } from './events.ts';
+import { causeName, type StatusEvent } from './events.ts';
 import { formatCount, formatTime } from './format.ts';
-import type { Wall as WallModel } from './wall-model.ts';
+import type { Light, Wall as WallModel } from './wall-model.ts';
 
 export interface WallProps {
   readonly wall: WallModel;
@@ -15,7 +15,7 @@ export function Wall({ wall, selected, onSelect }: WallProps) {
   const [current, setCurrent] = useState(0);
   const windows = useRef<HTMLUListElement>(null);
   const { lights, recent } = wall;
-  const lit = lights.filter(({ status }) => status === 'ONLINE').length;
+  const lit = lights.filter(({ isOnline }) => isOnline).length;
   const shown = lights.find(({ userId }) => userId === pointed);
 
   /** One stop of the Tab key for all windows; the arrow keys walk among them. */
@@ -50,8 +50,8 @@ export function Wall({ wall, selected, onSelect }: WallProps) {
                 // A light that changed is a new element, so that its flash plays.
                 key={light.version}
                 type="button"
-                className={`window ${light.status === 'ONLINE' ? activityClass(light.activity) : 'off'}`}
-                aria-label={describeStatus(light)}
+                className={`window ${light.isOnline ? light.activity.replaceAll(' ', '-') : 'off'}`}
+                aria-label={describe(light)}
                 aria-pressed={light.userId === selected}
                 tabIndex={place === Math.min(current, lights.length - 1) ? 0 : -1}
                 data-user={light.userId}
@@ -68,7 +68,7 @@ export function Wall({ wall, selected, onSelect }: WallProps) {
       )}
       {lights.length > 0 && <Legend />}
       <p className="pointed" aria-hidden="true">
-        {shown ? describeStatus(shown) : lights.length > 0 ? 'Point at a light to see whose it is.' : ''}
+        {shown ? describe(shown) : lights.length > 0 ? 'Point at a light to see whose it is.' : ''}
       </p>
       <Recent events={recent} onSelect={onSelect} />
     </section>
@@ -123,9 +123,7 @@ function Recent({
   );
 }
 
-function activityClass(activity: string): string {
-  return activity
-    .replace(/^ACTIVITY_/, '')
-    .replaceAll('_', '-')
-    .toLowerCase();
+/** One sentence for those who do not see the light. */
+function describe({ userId, isOnline, activity }: Light): string {
+  return isOnline ? `${userId}: online, ${activity}` : `${userId}: offline`;
 }

@@ -32,8 +32,10 @@ describe('dashboard', { timeout: 120_000 }, () => {
     opened.on('request', (request) => requested.push(request.url()));
     opened.on('pageerror', (error) => complaints.push(error.message));
     opened.on('console', (message) => {
-      // While the server is away, the browser itself says so.
-      const isExpected = /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING/.test(message.text());
+      // While the server is away, or about to be, the browser itself says so.
+      const isExpected = /ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|response code: 503/.test(
+        message.text(),
+      );
       if (message.type() === 'error' && !isExpected) complaints.push(message.text());
     });
     await opened.goto(server.httpUrl + path);
@@ -51,6 +53,7 @@ describe('dashboard', { timeout: 120_000 }, () => {
       GRPC_PORT: String(await freePort()),
       USER_STATUS_TTL: '1h',
       HEARTBEAT_INTERVAL: '30s',
+      DRAIN_TIMEOUT: '200ms',
     };
     server = await startServer(environment);
     browser = await launchBrowser();
@@ -144,6 +147,8 @@ describe('dashboard', { timeout: 120_000 }, () => {
     await waitFor('the recovery', async () => (await serves()) === 'live', 20_000);
     await set('phoenix', online);
     await light('phoenix').waitFor();
+    // The new server never heard of whom the old one knew, and the session says so.
+    await page.getByRole('button', { name: 'mover: offline' }).waitFor();
     await page.getByTestId('online').getByText('1', { exact: true }).waitFor();
   });
 
