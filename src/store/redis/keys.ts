@@ -24,6 +24,8 @@
  */
 export class Keys {
   readonly #partitionOf: (userId: string) => number;
+  readonly #prefix: string;
+  readonly #tagged: boolean;
   /** What each partition's keys begin with. */
   readonly #starts: readonly string[];
 
@@ -36,6 +38,8 @@ export class Keys {
   }) {
     const { prefix, tagged, partitions } = options;
     this.#partitionOf = options.partitionOf;
+    this.#prefix = prefix;
+    this.#tagged = tagged;
     this.#starts = Array.from({ length: partitions }, (_, p) => (tagged ? `${prefix}{${p}}` : prefix));
   }
 
@@ -93,6 +97,19 @@ export class Keys {
 
   partitions(): string {
     return `${this.#starts[0]}presence:partitions`;
+  }
+
+  /** Glob that every status key matches, and few others. */
+  get statusPattern(): string {
+    return `${this.#prefix}${this.#tagged ? '{*}' : ''}user:status:*`;
+  }
+
+  /** Whose status key this is; undefined = it is none. */
+  userOfStatusKey(key: string): string | undefined {
+    const mark = 'user:status:';
+    const at = key.indexOf(mark, this.#prefix.length);
+    const userId = at === -1 ? undefined : key.slice(at + mark.length);
+    return userId !== undefined && userId !== '' && this.status(userId) === key ? userId : undefined;
   }
 
   /** What the keys of users of a partition begin with. */

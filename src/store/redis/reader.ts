@@ -39,17 +39,14 @@ export class Reader {
 
   /** In the order asked for. Rejects with REDIS_ERROR. */
   read(userIds: readonly string[]): Promise<UserState[]> {
-    if (userIds.length > mostShared) return this.#readMany(userIds);
+    // In Cluster a slot may be on its way, which Redis can only see by the keys that a script declares.
+    if (userIds.length > mostShared && !this.#options.engine.isSplit) return this.#readMany(userIds);
     return Promise.all(userIds.map((userId) => this.#ask(userId)));
   }
 
   async #readMany(userIds: readonly string[]): Promise<UserState[]> {
     const batches = this.#batches(userIds);
-    const read = (await Promise.all(batches.map((batch) => this.#readBulk(batch)))).flat();
-    if (!this.#options.engine.isSplit) return read;
-    // Split by partition, they are no longer in the order asked for.
-    const byUser = new Map(read.map((state) => [state.userId, state]));
-    return userIds.map((userId) => byUser.get(userId) as UserState);
+    return (await Promise.all(batches.map((batch) => this.#readBulk(batch)))).flat();
   }
 
   async #readBulk(userIds: readonly string[]): Promise<UserState[]> {

@@ -15,6 +15,7 @@ import type { Log } from '../../observe/log.ts';
 import { Feed, type FeedStats } from './feed.ts';
 import { Heartbeats } from './heartbeats.ts';
 import { Keys } from './keys.ts';
+import { OutsideWrites } from './outside-writes.ts';
 import { RedisOverview } from './overview.ts';
 import { Reader, unknownState } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
@@ -40,6 +41,8 @@ export interface RedisStoreOptions extends LeasePolicy {
 export interface RedisStoreStats extends EngineStats, FeedStats, SweeperStats {
   /** Partitions whose data went, because Redis was emptied or came back without it. */
   readonly dataGone: number;
+  /** Writes of status keys that were looked at because Redis told of them, our own included. */
+  readonly outsideWrites: number;
 }
 
 /** The engine that many servers share. Each method is one command or one script; lua/ says what they do. */
@@ -52,6 +55,7 @@ export class RedisStore implements PresenceStore {
   readonly #sweeper: Sweeper;
   readonly #reader: Reader;
   readonly #heartbeats: Heartbeats;
+  readonly #outsideWrites: OutsideWrites;
   readonly #partitionOf: (userId: string) => number;
   readonly #ttl: string;
   #onEvicted: (connectionId: string) => void = () => {};
@@ -84,7 +88,18 @@ export class RedisStore implements PresenceStore {
       onDataGone: (partitions) => this.#restore(partitions),
       onEvicted: (connectionId) => this.#onEvicted(connectionId),
     });
-    engine.onMoved(() => this.#feed.settle());
+    this.#outsideWrites = new OutsideWrites({
+      target,
+      statusPattern: keys.statusPattern,
+      userOfStatusKey: (key) => keys.userOfStatusKey(key),
+      adopt: (userId) => this.#adopt(userId),
+      isMine: (userId) => this.#sweeper.owns(this.#partitionOf(userId)),
+      log: options.log,
+    });
+    engine.onMoved(() => {
+      this.#feed.settle();
+      this.#outsideWrites.listenTo(engine.addresses());
+    });
     engine.onAvailable((partitions) => this.#resume(partitions));
   }
 
@@ -103,6 +118,7 @@ export class RedisStore implements PresenceStore {
   }
 
   async stop(): Promise<void> {
+    this.#outsideWrites.stop();
     await this.#sweeper.stop();
     this.#feed.stop();
     this.#engine.stop();
@@ -239,7 +255,13 @@ export class RedisStore implements PresenceStore {
       ...this.#feed.stats(),
       ...this.#sweeper.stats(),
       dataGone: this.#dataGone,
+      outsideWrites: this.#outsideWrites.noticed,
     };
+  }
+
+  async #adopt(userId: string): Promise<void> {
+    const { lastSeenTtlMs } = this.#options;
+    await this.#run(userId, scripts.adopt, this.#connectionKeys(userId), [this.#ttl, String(lastSeenTtlMs)]);
   }
 
   #light(userId: string, activity: Activity | null, cause: string): Promise<string | null> {

@@ -26,6 +26,7 @@ export const scripts = {
   connectionList: script('connection-list', 'transition', 'connections'),
   customStatus: script('custom-status', 'transition', 'customs'),
   customSweep: script('custom-sweep', 'transition', 'customs'),
+  adopt: script('adopt', 'transition', 'connections'),
   sweep: script('sweep', 'transition'),
   read: script('read', 'transition'),
   readMany: script('read-many'),

@@ -96,6 +96,11 @@ export class Sweeper {
     }
   }
 
+  /** Whether this node is the partition's sweeper, as far as it knows. */
+  owns(partition: number): boolean {
+    return this.#owned.has(partition);
+  }
+
   stats(): SweeperStats {
     return {
       ownedPartitions: this.#owned.size,

@@ -12,15 +12,15 @@ for user in string.gmatch(ARGV[3], '[^\n]+') do
   local status_key = start .. 'user:status:' .. user
   local m = redis.call('HMGET', start .. 'user:meta:' .. user, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y')
   local status, line = m[1], ''
-  if status then
+  if status ~= '1' and redis.call('GET', status_key) == 'online' then
+    line = '?'
+  elseif status then
     local last_seen, custom = m[7] or '0', m[9] and string.match(m[9], '[^\30]*$') or ''
     if status == '1' then
       local deadline = m[8] and tonumber(m[8]) or redis.call('PEXPIRETIME', status_key)
       last_seen = deadline > 0 and deadline - ttl
     end
     line = last_seen and table.concat({ m[4], user, status, m[2], m[3], m[5], m[6], last_seen, custom }, '\31') or '?'
-  elseif redis.call('GET', status_key) == 'online' then
-    line = '?'
   end
   lines[#lines + 1] = line
 end

@@ -24,6 +24,8 @@ local function verdict(user, score, status_key, meta_key, connections_key)
   if grace_ends and now >= tonumber(grace_ends) then
     return BY_DISCONNECT, math.max(tonumber(grace_ends) - grace, renewed)
   end
+  -- Written by somebody else, since ours takes the user out of the index.
+  if deadline > 0 and redis.call('GET', status_key) == 'offline' then return BY_SET, now end
   if deadline > 0 then
     redis.call('ZADD', deadlines_key, grace_ends and math.min(deadline + 1, tonumber(grace_ends)) or deadline + 1, user)
     if original_deadline then redis.call('HDEL', meta_key, 'e') end

@@ -29,12 +29,12 @@ end
 
 -- The line of a user's present state, or false for a user never heard of.
 --
--- What was not judged yet reads as ONLINE: readers agree with watchers. An `online` key without meta was written by
--- somebody else and counts, as the spec says.
+-- What was not judged yet reads as ONLINE: readers agree with watchers. An `online` key where meta says otherwise was
+-- written by somebody else and counts, as the spec says.
 local function present_line(user, ttl, status_key, meta_key, deadlines_key)
   local status, activity, cause, version, since, changed_at, last_seen, extended, customs =
     unpack(redis.call('HMGET', meta_key, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y'))
-  if status == ONLINE or (not status and redis.call('GET', status_key) == 'online') then
+  if status == ONLINE or redis.call('GET', status_key) == 'online' then
     local deadline = extended and tonumber(extended) or redis.call('PEXPIRETIME', status_key)
     if deadline <= 0 then deadline = (tonumber(redis.call('ZSCORE', deadlines_key, user) or '0') - 1) end
     local renewed = deadline > 0 and text(deadline - ttl) or changed_at or '0'
