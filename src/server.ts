@@ -21,6 +21,21 @@ import { version } from './version.ts';
 const callDrainTimeoutMs = 5000;
 const healthIntervalMs = 250;
 
+/** Calls of the store that get a span of their own. */
+const tracedStoreCalls = [
+  'setOnline',
+  'setOffline',
+  'heartbeat',
+  'read',
+  'connect',
+  'disconnect',
+  'renewConnections',
+  'setConnectionActivity',
+  'readConnections',
+  'setCustomStatus',
+  'follow',
+] as const;
+
 export interface Addresses {
   readonly grpc: { readonly host: string; readonly port: number };
   readonly http: { readonly host: string; readonly port: number };
@@ -51,18 +66,21 @@ export class Server {
     this.#config = config;
     this.#log = log;
     this.#store = createStore(config, this.#nodeId, log);
+    const tracing = new Tracing();
+    const store = tracing.around<MemoryStore | RedisStore>(this.#store, 'store', tracedStoreCalls);
     this.#hub = new WatchHub({
-      store: this.#store,
+      store,
       partitions: config.partitions,
       maxWatchedUsers: config.maxWatchedUsers,
       ttlMs: config.ttlMs,
       log,
+      tracing,
     });
     this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs: Date.now, log });
-    this.#connections = new Connections({ store: this.#store, ttlMs: config.ttlMs, log });
+    this.#connections = new Connections({ store, ttlMs: config.ttlMs, log });
     this.#presence = new PresenceService({
       ...config,
-      store: this.#store,
+      store,
       hub: this.#hub,
       connections: this.#connections,
     });
@@ -72,7 +90,7 @@ export class Server {
       connections: this.#connections,
       log,
     });
-    const shared = { presence: this.#presence, host: config.host, log, tracing: new Tracing() };
+    const shared = { presence: this.#presence, host: config.host, log, tracing };
     this.#grpc = new GrpcTransport({ ...config, ...shared, sessions: this.#sessions, port: config.grpcPort });
     const sources = this.#sources();
     const monitor = new Monitor(sources, log);

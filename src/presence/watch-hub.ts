@@ -5,6 +5,7 @@ import type { UserState } from '../core/presence.ts';
 import type { FeedListener, PresenceStore } from '../core/store.ts';
 import type { Log } from '../observe/log.ts';
 import { Histogram } from '../observe/measure.ts';
+import type { Tracing } from '../observe/tracing.ts';
 
 /** What a watcher is told. One object serves all watchers of a change, so that it can be encoded once. */
 export interface WatchEvent {
@@ -27,6 +28,8 @@ export interface WatchHubOptions {
   /** Length of a lease: for how long an engine that lost data is not believed that a user is OFFLINE. */
   readonly ttlMs: number;
   readonly log: Log;
+  /** Who is told of fan-outs, besides the metrics; default: nobody. */
+  readonly tracing?: Tracing;
 }
 
 export interface HubStats {
@@ -254,9 +257,11 @@ export class WatchHub implements FeedListener {
   /** Sockets are written at the end of a turn of the event loop, so that is when a fan-out is over. */
   #timeFanOut(): void {
     if (this.#fanOutBeganMs !== undefined) return;
-    this.#fanOutBeganMs = performance.now();
+    const beganMs = performance.now();
+    this.#fanOutBeganMs = beganMs;
     setImmediate(() => {
-      this.#fanOut.observeSince(this.#fanOutBeganMs as number);
+      this.#fanOut.observeSince(beganMs);
+      this.#options.tracing?.report('fan-out', beganMs, { 'pilotlight.watches': this.#watches });
       this.#fanOutBeganMs = undefined;
     });
   }

@@ -14,7 +14,7 @@ import type {
 import { PresenceError } from '../core/errors.ts';
 import type { Log } from '../observe/log.ts';
 import { CallMeter } from '../observe/measure.ts';
-import { SpanKind, type Tracing } from '../observe/tracing.ts';
+import { SpanKind, type TraceCarrier, type Tracing } from '../observe/tracing.ts';
 import type { PresenceService } from '../presence/presence-service.ts';
 import { fromProtoActivity, fromProtoStatus, toConnection, toStatusData } from './grpc/codec.ts';
 
@@ -45,7 +45,9 @@ export function presenceCalls(presence: PresenceService) {
 
     async getConnections({
       userId,
-    }: Pick<GetConnectionsRequest, 'userId'>): Promise<MessageInitShape<typeof GetConnectionsResponseSchema>> {
+    }: Pick<GetConnectionsRequest, 'userId'>): Promise<
+      MessageInitShape<typeof GetConnectionsResponseSchema>
+    > {
       return { success: true, connections: (await presence.getConnections(userId)).map(toConnection) };
     },
 
@@ -60,6 +62,11 @@ export function presenceCalls(presence: PresenceService) {
       };
     },
   };
+}
+
+/** A call whose metadata may carry a trace. */
+export interface TracedCall {
+  readonly metadata: TraceCarrier;
 }
 
 export interface DoorwayOptions {
@@ -83,12 +90,15 @@ export class Doorway {
     this.#options = options;
   }
 
-  /** @param method the rpc's name in the contract */
-  async pass<Result>(method: string, work: () => Promise<Result>): Promise<Result> {
+  /**
+   * @param method the rpc's name in the contract
+   * @param call where the caller may have told a trace; default: the trace that is running
+   */
+  async pass<Result>(method: string, work: () => Promise<Result>, call?: TracedCall): Promise<Result> {
     const startMs = performance.now();
     const { tracing } = this.#options;
     try {
-      const result = await (tracing.isOn ? this.#traced(method, work) : work());
+      const result = await (tracing.isOn ? this.#traced(method, work, call) : work());
       this.calls.observe(method, 'OK', startMs);
       return result;
     } catch (error) {
@@ -99,7 +109,7 @@ export class Doorway {
     }
   }
 
-  #traced<Result>(method: string, work: () => Promise<Result>): Promise<Result> {
+  #traced<Result>(method: string, work: () => Promise<Result>, call?: TracedCall): Promise<Result> {
     const attributes = {
       'rpc.system': this.#options.transport,
       'rpc.service': 'presence.v1.PresenceService',
@@ -110,6 +120,7 @@ export class Doorway {
       SpanKind.SERVER,
       attributes,
       work,
+      call?.metadata,
     );
   }
 }

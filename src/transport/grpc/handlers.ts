@@ -4,6 +4,7 @@ import {
   encodeMessage,
   type GrpcServer,
   type MethodDefinition,
+  type ServerCall,
   type ServerStream,
 } from '@pilotlight/grpc-server';
 import {
@@ -24,7 +25,9 @@ export function registerPresence(server: GrpcServer, presence: PresenceService, 
     method: DescMethod & { readonly input: Input; readonly output: Output },
     handle: (request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
   ): void {
-    server.unary(defineMethod(method), (request) => doorway.pass(method.name, () => handle(request)));
+    server.unary(defineMethod(method), (request, call) =>
+      doorway.pass(method.name, () => handle(request), call),
+    );
   }
 
   const calls = presenceCalls(presence);
@@ -35,7 +38,11 @@ export function registerPresence(server: GrpcServer, presence: PresenceService, 
   const subscribe = { ...defineMethod(methods.subscribeStatusUpdates), encode: encodeEvent };
   const encoder = new EventEncoder(subscribe);
   server.serverStream(subscribe, (request: SubscribeStatusUpdatesRequest, stream) =>
-    doorway.pass(methods.subscribeStatusUpdates.name, () => openWatch(presence, request, stream, encoder)),
+    doorway.pass(
+      methods.subscribeStatusUpdates.name,
+      () => openWatch(presence, request, stream, encoder),
+      stream,
+    ),
   );
 }
 
@@ -48,7 +55,8 @@ function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Do
       decode: (bytes) => decodeStrings(bytes)?.at(-1) ?? heartbeat.decode(bytes).userId,
       encode: ({ accepted, nextInMs }) => encodeHeartbeat(accepted, nextInMs),
     },
-    (userId: string) => doorway.pass(methods.sendHeartbeat.name, () => presence.heartbeat(userId)),
+    (userId: string, call: ServerCall) =>
+      doorway.pass(methods.sendHeartbeat.name, () => presence.heartbeat(userId), call),
   );
 
   const get = defineMethod(methods.getUserStatus);
@@ -58,7 +66,8 @@ function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Do
       decode: (bytes) => decodeStrings(bytes)?.at(-1) ?? get.decode(bytes).userId,
       encode: (state) => encodeStates([state]),
     },
-    (userId: string) => doorway.pass(methods.getUserStatus.name, () => presence.getStatus(userId)),
+    (userId: string, call: ServerCall) =>
+      doorway.pass(methods.getUserStatus.name, () => presence.getStatus(userId), call),
   );
 
   const getMany = defineMethod(methods.getMultipleUserStatus);
@@ -68,8 +77,8 @@ function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Do
       decode: (bytes) => decodeStrings(bytes) ?? getMany.decode(bytes).userIds,
       encode: encodeStates,
     },
-    (userIds: readonly string[]) =>
-      doorway.pass(methods.getMultipleUserStatus.name, () => presence.getStatuses(userIds)),
+    (userIds: readonly string[], call: ServerCall) =>
+      doorway.pass(methods.getMultipleUserStatus.name, () => presence.getStatuses(userIds), call),
   );
 }
 

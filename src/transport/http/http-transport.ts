@@ -85,7 +85,7 @@ export class HttpTransport {
   }
 
   #createApp(): FastifyInstance {
-    const { presence, allowedOrigins, maxBulkUsers, log } = this.#options;
+    const { presence, allowedOrigins, maxBulkUsers, log, tracing } = this.#options;
     const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
       bodyLimit: maxBodyBytes,
@@ -114,6 +114,12 @@ export class HttpTransport {
         'pages of this origin may not use this server; see ALLOWED_ORIGINS',
       );
     });
+    if (tracing.isOn) {
+      app.addHook('onRequest', ({ headers }, _reply, done) => {
+        const caller = { get: (name: string) => headers[name] as string | undefined };
+        tracing.continue(caller, done);
+      });
+    }
     app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
     app.register(helmet, securityHeaders);
     app.register(swagger, openApi(this.#options.version));
