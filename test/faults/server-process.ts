@@ -40,6 +40,10 @@ export class ServerProcess {
     return `http://127.0.0.1:${this.grpcPort}`;
   }
 
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
   get log(): readonly string[] {
     return this.#log;
   }

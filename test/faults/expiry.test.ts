@@ -1,0 +1,22 @@
+/** The small form of bench/expiry.ts: the bound is loose, for machines that do something else besides. */
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { measureExpiry } from '../../bench/expiry-run.ts';
+
+it('tells watchers of 2,000 leases that end among 20,000 live ones: none early, none missing', async (context) => {
+  const { watcher, falselyEnded, renewedLateMs } = await measureExpiry({
+    live: 20_000,
+    ending: 2000,
+    spreadMs: 1000,
+    ttlMs: 8000,
+    patienceMs: 20_000,
+    compare: false,
+    say: (line) => context.diagnostic(line),
+  });
+  const { lateMs } = watcher;
+  context.diagnostic(`p50 ${lateMs[lateMs.length >> 1]} ms, max ${lateMs.at(-1)} ms`);
+  assert.equal(watcher.missing, 0);
+  assert.equal(watcher.early, 0);
+  assert.ok(falselyEnded === 0 || renewedLateMs > 3500, `${falselyEnded} live users ended`);
+  assert.ok((lateMs.at(-1) as number) < 5000, `the last came ${lateMs.at(-1)} ms late`);
+});
