@@ -1,8 +1,10 @@
+import { type ConfigOption, day, duration, integer, minute, option, second } from './config-option.ts';
+import { type SecurityConfig, securityOptions, securityProblems } from './config-security.ts';
 import { parseRedisTarget } from './core/redis-target.ts';
 import { type LogLevel, logLevels } from './observe/log.ts';
 
 /** What the server runs on. Made once from the environment, then frozen. Durations are milliseconds. */
-export interface Config {
+export interface Config extends SecurityConfig {
   readonly redisUrl: string | undefined;
   readonly redisPrefix: string;
   readonly ttlMs: number;
@@ -29,23 +31,9 @@ export interface Config {
   readonly logLevel: LogLevel;
 }
 
-/** One environment variable. docs/configuration.md is checked against this table. */
-export interface ConfigOption<Value> {
-  /** Name of the environment variable. */
-  readonly name: string;
-  /** As it would be written in the environment; empty = unset. */
-  readonly default: string;
-  /** Bounds, for the documentation. */
-  readonly bounds: string;
-  /** @throws Error whose message follows the name in a sentence: "must be ..." */
-  readonly parse: (text: string) => Value;
-}
+export { type ConfigOption, parseDuration } from './config-option.ts';
 
 type Options = { readonly [Key in keyof Config]: ConfigOption<Config[Key]> };
-
-const second = 1000;
-const minute = 60 * second;
-const day = 24 * 60 * minute;
 
 export const configOptions: Options = {
   redisUrl: option(
@@ -90,8 +78,12 @@ export const configOptions: Options = {
     'origins separated by commas, such as https://app.example.com; empty: only pages of the server itself',
     origins,
   ),
+  ...securityOptions,
   logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), logLevel),
 };
+
+/** Never shown: a Redis URL may hold a password. */
+const secretKeys: ReadonlySet<string> = new Set(['redisUrl', 'authJwtSecret']);
 
 /** Every problem of the environment at once. */
 export class ConfigError extends Error {
@@ -115,8 +107,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     try {
       values[key] = parse(text === undefined || text === '' ? fallback : text);
     } catch (error) {
-      // A Redis URL may hold a password.
-      const shown = key === 'redisUrl' ? '' : `; it is "${text}"`;
+      const shown = secretKeys.has(key) ? '' : `; it is "${text}"`;
       problems.push(`${name} ${(error as Error).message}${shown}`);
     }
   }
@@ -129,42 +120,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   if (config.grpcPort !== 0 && config.grpcPort === config.httpPort) {
     problems.push('HTTP_PORT must differ from GRPC_PORT');
   }
+  problems.push(...securityProblems(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
-}
-
-function option<Value>(
-  name: string,
-  fallback: string,
-  bounds: string,
-  parse: (text: string) => Value,
-): ConfigOption<Value> {
-  return { name, default: fallback, bounds, parse };
-}
-
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: second, m: minute, h: 60 * minute, d: day };
-
-/** Reads a duration such as `30s`, `500ms`, `2m`. */
-export function parseDuration(text: string): number {
-  const match = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text);
-  if (!match) throw new Error('must be a duration such as 30s, 500ms, 2m');
-  return Number(match[1]) * (unitMs[match[2] as string] as number);
-}
-
-function duration(minMs: number, maxMs: number): (text: string) => number {
-  return (text) => {
-    const ms = parseDuration(text);
-    if (ms < minMs || ms > maxMs) throw new Error(`must be from ${minMs} ms to ${maxMs} ms`);
-    return ms;
-  };
-}
-
-function integer(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
-    if (!(value >= min && value <= max)) throw new Error(`must be a whole number from ${min} to ${max}`);
-    return value;
-  };
 }
 
 function redisUrl(text: string): string | undefined {

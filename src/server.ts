@@ -10,6 +10,8 @@ import { PresenceService } from './presence/presence-service.ts';
 import { Sessions } from './presence/sessions.ts';
 import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
+import { Authenticator } from './security/authenticator.ts';
+import { Gate } from './security/gate.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
 import { GrpcTransport } from './transport/grpc/grpc-transport.ts';
@@ -51,6 +53,7 @@ export class Server {
   readonly #connections: Connections;
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
+  readonly #authenticator: Authenticator | undefined;
   readonly #monitor: Monitor;
   readonly #sessions: Sessions;
   readonly #webSocket: WebSocketTransport;
@@ -90,7 +93,9 @@ export class Server {
       connections: this.#connections,
       log,
     });
-    const shared = { presence: this.#presence, host: config.host, log, tracing };
+    this.#authenticator = config.auth.length > 0 ? new Authenticator({ ...config, log }) : undefined;
+    const gate = new Gate(this.#presence, this.#authenticator);
+    const shared = { gate, host: config.host, log, tracing };
     this.#grpc = new GrpcTransport({ ...config, ...shared, sessions: this.#sessions, port: config.grpcPort });
     const sources = this.#sources();
     const monitor = new Monitor(sources, log);
@@ -110,7 +115,7 @@ export class Server {
         onTransitions: (listener) => transitions.listen(listener),
       },
     });
-    this.#webSocket = new WebSocketTransport({ ...config, sessions: this.#sessions, log });
+    this.#webSocket = new WebSocketTransport({ ...config, gate, sessions: this.#sessions, log });
     this.#webSocket.attach(this.#http.server);
   }
 
@@ -125,6 +130,7 @@ export class Server {
       await this.#store.start();
       this.#connections.start();
       this.#sessions.start();
+      this.#authenticator?.start();
       await this.#transitions.start();
       this.#monitor.start();
       const grpc = await this.#grpc.start();
@@ -173,6 +179,7 @@ export class Server {
     this.#transitions.stop();
     this.#hub.stop();
     this.#sessions.stop();
+    this.#authenticator?.stop();
     this.#connections.stop();
     await this.#store.stop();
     this.#log.info('stopped');

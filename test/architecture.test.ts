@@ -14,7 +14,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   observe: ['core'],
   presence: ['core', 'observe'],
   store: ['core', 'observe'],
-  transport: ['core', 'observe', 'presence'],
+  security: ['core', 'observe', 'presence'],
+  transport: ['core', 'observe', 'presence', 'security'],
   cli: ['core', 'observe'],
 };
 

@@ -56,18 +56,43 @@ export const errorCatalogue = {
 
 export type ErrorCode = keyof typeof errorCatalogue;
 
+export interface PresenceErrorOptions extends ErrorOptions {
+  /** UNAUTHORIZED for want of valid credentials, rather than of what they allow. */
+  readonly isUnauthenticated?: boolean;
+  /** With a retryable code: when the same call may succeed, ms from now. */
+  readonly retryAfterMs?: number;
+}
+
 /** The one error that crosses a boundary of this program. Its message is safe to send. */
 export class PresenceError extends Error {
   override readonly name = 'PresenceError';
   readonly code: ErrorCode;
+  readonly isUnauthenticated: boolean;
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options: PresenceErrorOptions = {}) {
     super(message, options);
     this.code = code;
+    this.isUnauthenticated = options.isUnauthenticated ?? false;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+
+  /** Name of the canonical gRPC status. */
+  get grpcStatus() {
+    return this.isUnauthenticated ? 'UNAUTHENTICATED' : errorCatalogue[this.code].grpcStatus;
+  }
+
+  get httpStatus(): number {
+    return this.isUnauthenticated ? 401 : errorCatalogue[this.code].httpStatus;
   }
 
   static invalidArgument(field: string, problem: string): PresenceError {
     return new PresenceError('INVALID_ARGUMENT', `${field} ${problem}`);
+  }
+
+  /** No credentials, or such as are not valid. */
+  static unauthenticated(message: string, options?: ErrorOptions): PresenceError {
+    return new PresenceError('UNAUTHORIZED', message, { ...options, isUnauthenticated: true });
   }
 
   /** The doorway for what was caught: unknown errors become INTERNAL, with the cause kept for the log only. */

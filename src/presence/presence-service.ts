@@ -4,6 +4,7 @@ import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { ConnectionSeen, PresenceStore } from '../core/store.ts';
 import { checkUserId } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
+import type { HeartbeatResult, PresenceApi, RunningWatch } from './presence-api.ts';
 import { StateReader } from './state-reader.ts';
 import type { Subscription, WatchHub, WatchSink } from './watch-hub.ts';
 
@@ -17,14 +18,8 @@ export interface PresenceServiceOptions {
   readonly maxWatchedUsers: number;
 }
 
-export interface HeartbeatResult {
-  /** false: the user signed out less than one TTL ago, nothing changed. */
-  readonly accepted: boolean;
-  readonly nextInMs: number;
-}
-
 /** What callers can do, whatever transport they come by. Every argument is checked here. */
-export class PresenceService {
+export class PresenceService implements PresenceApi {
   readonly #options: PresenceServiceOptions;
   readonly #reader: StateReader;
   #renewedHeartbeats = 0;
@@ -129,7 +124,7 @@ export class PresenceService {
 }
 
 /** A running watch. Close it when its sink is gone. */
-export class Watch {
+export class Watch implements RunningWatch {
   readonly #presence: PresenceService;
   readonly #connections: Connections;
   readonly #subscription: Subscription;

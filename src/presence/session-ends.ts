@@ -26,6 +26,11 @@ export const sessionEnds = {
   },
   RATE_LIMITED: { closeCode: 4003, grpcStatus: 'RESOURCE_EXHAUSTED', reason: 'too many frames' },
   ENGINE_AWAY: { closeCode: 4004, grpcStatus: 'UNAVAILABLE', reason: 'the engine does not answer' },
+  TOKEN_EXPIRED: {
+    closeCode: 4005,
+    grpcStatus: 'UNAUTHENTICATED',
+    reason: 'the token has expired; come back with a new one',
+  },
   REPLACED: {
     closeCode: 4500,
     grpcStatus: 'RESOURCE_EXHAUSTED',
@@ -33,6 +38,11 @@ export const sessionEnds = {
   },
   BAD_FRAME: { closeCode: 4501, grpcStatus: 'INVALID_ARGUMENT', reason: 'a frame is not valid here' },
   BAD_HELLO: { closeCode: 4502, grpcStatus: 'INVALID_ARGUMENT', reason: 'the hello is not valid' },
+  UNAUTHORIZED: {
+    closeCode: 4503,
+    grpcStatus: 'UNAUTHENTICATED',
+    reason: 'the token is missing, not valid, or not for this user',
+  },
 } as const satisfies Record<string, SessionEndRow>;
 
 export type SessionEnd = keyof typeof sessionEnds;

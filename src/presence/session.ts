@@ -4,7 +4,7 @@ import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { ConnectionOpened } from '../core/store.ts';
 import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import type { PresenceService } from './presence-service.ts';
+import type { PresenceApi, SessionAccess } from './presence-api.ts';
 import type { SessionEnd } from './session-ends.ts';
 import type { Subscription, WatchEvent, WatchSink } from './watch-hub.ts';
 
@@ -16,7 +16,10 @@ export type SessionRequest = { readonly requestId: number } & (
       readonly device: string;
       readonly resumeToken: string;
       readonly activity: Activity | null;
+      /** Empty: that of the handshake, if there was one. */
+      readonly token: string;
     }
+  | { readonly kind: 'authenticate'; readonly token: string }
   | { readonly kind: 'set-status'; readonly status: Status | null; readonly activity: Activity | null }
   | { readonly kind: 'set-custom-status'; readonly request: CustomStatusRequest }
   | { readonly kind: 'watch'; readonly userIds: readonly string[]; readonly knownVersions: readonly number[] }
@@ -41,6 +44,7 @@ export type SessionMessage =
   | { readonly kind: 'ack'; readonly requestId: number; readonly state: UserState | null }
   | { readonly kind: 'error'; readonly requestId: number; readonly error: PresenceError }
   | { readonly kind: 'states'; readonly requestId: number; readonly states: readonly UserState[] }
+  | { readonly kind: 'token-expiring'; readonly expiresInMs: number }
   | { readonly kind: 'going-away'; readonly end: SessionEnd; readonly reconnectInMs: number };
 
 /** A session's way to its client: a stream, a socket. */
@@ -71,7 +75,7 @@ export interface SessionTimings {
 /** What a session needs of its surroundings. */
 export interface SessionHost {
   readonly options: SessionTimings;
-  readonly presence: PresenceService;
+  readonly presence: PresenceApi;
   readonly connections: Connections;
   /** Monotonic; for local waits only. */
   nowMs(): number;
@@ -100,6 +104,7 @@ export class Session implements WatchSink {
   plannedMs = Number.POSITIVE_INFINITY;
   readonly #host: SessionHost;
   readonly #link: SessionLink;
+  readonly #access: SessionAccess;
   readonly #openedMs: number;
   /** The hello was answered. */
   #isOpen = false;
@@ -130,11 +135,14 @@ export class Session implements WatchSink {
   #activeMs: number;
   #activity: Activity = 'ACTIVE';
   #isAutoIdle = false;
+  /** Which expiry the client has been told of. */
+  #toldExpiryOfMs = 0;
 
-  constructor(host: SessionHost, link: SessionLink) {
+  constructor(host: SessionHost, link: SessionLink, access: SessionAccess) {
     const nowMs = host.nowMs();
     this.#host = host;
     this.#link = link;
+    this.#access = access;
     this.#openedMs = nowMs;
     this.#heardMs = nowMs;
     this.#activeMs = nowMs;
@@ -240,11 +248,13 @@ export class Session implements WatchSink {
       if (nowMs >= this.#openedMs + helloTimeoutMs) this.end('HELLO_TIMEOUT');
       return this.#openedMs + helloTimeoutMs;
     }
+    const tokenMs = this.#checkToken(nowMs);
+    if (this.#isEnded) return nowMs;
     if (this.#isLinkFull) {
       // Nothing gets through, and nothing is read: no ping can tell more.
       const giveUpMs = this.#fullSinceMs + pingIntervalMs + pongTimeoutMs;
       if (nowMs >= giveUpMs) this.end('TOO_SLOW');
-      return giveUpMs;
+      return Math.min(giveUpMs, tokenMs);
     }
     if (this.#pingedMs !== 0 && nowMs >= this.#pingedMs + pongTimeoutMs) {
       this.end('PING_TIMEOUT');
@@ -256,7 +266,24 @@ export class Session implements WatchSink {
     }
     this.#idleIfSilent(nowMs);
     const pingMs = this.#pingedMs === 0 ? this.#heardMs + pingIntervalMs : this.#pingedMs + pongTimeoutMs;
-    return Math.min(pingMs, this.#idleAtMs());
+    return Math.min(pingMs, this.#idleAtMs(), tokenMs);
+  }
+
+  /** Tells of a token that is about to expire, ends the session of one that has. Answers when to look again. */
+  #checkToken(nowMs: number): number {
+    const { expiresAtMs, toleranceMs } = this.#access;
+    if (expiresAtMs === Number.POSITIVE_INFINITY) return expiresAtMs;
+    const expiresInMs = expiresAtMs - Date.now();
+    if (expiresInMs + toleranceMs <= 0) {
+      this.end('TOKEN_EXPIRED');
+      return nowMs;
+    }
+    if (this.#toldExpiryOfMs !== expiresAtMs) {
+      if (expiresInMs > tokenNoticeMs) return nowMs + expiresInMs - tokenNoticeMs;
+      this.#toldExpiryOfMs = expiresAtMs;
+      this.#tell({ kind: 'token-expiring', expiresInMs: Math.max(0, expiresInMs) });
+    }
+    return nowMs + expiresInMs + toleranceMs;
   }
 
   /** The turn is over: what was gathered leaves. */
@@ -310,7 +337,7 @@ export class Session implements WatchSink {
       this.end('GOODBYE');
       return;
     }
-    if (request.kind !== 'heartbeat' || request.activity !== null) this.#active(request);
+    if (saysSomething(request)) this.#active(request);
     const answer = await this.#answer(request);
     if (request.requestId !== 0 || answer.kind === 'states' || request.kind === 'watch') this.#tell(answer);
   }
@@ -327,6 +354,8 @@ export class Session implements WatchSink {
         `must have at most ${maxDeviceBytes} bytes and no control characters`,
       );
     }
+    await this.#access.enter(request.token, request.userId);
+    if (this.#isEnded) return;
     const opened = request.userId === '' ? undefined : await this.#connect(request);
     if (this.#isEnded) return;
     this.#isOpen = true;
@@ -359,9 +388,13 @@ export class Session implements WatchSink {
   }
 
   async #answer(request: SessionRequest): Promise<SessionMessage> {
-    const { presence } = this.#host;
+    const { presence } = this.#access;
     const { requestId } = request;
     switch (request.kind) {
+      case 'authenticate':
+        await this.#access.renew(request.token);
+        this.#host.planAnew(this);
+        return { kind: 'ack', requestId, state: null };
       case 'set-status': {
         const { status, activity } = request;
         if (status === null && activity === null) {
@@ -403,9 +436,9 @@ export class Session implements WatchSink {
     if (knownVersions.length !== 0 && knownVersions.length !== userIds.length) {
       throw PresenceError.invalidArgument('known_versions', 'must be empty or as long as user_ids');
     }
-    this.#subscription ??= this.#host.presence.subscribe(this);
+    this.#subscription ??= this.#access.presence.subscribe(this);
     const known = new Map(knownVersions.map((version, index) => [userIds[index] as string, version]));
-    await this.#host.presence.addWatched(this.#subscription, userIds, known);
+    await this.#access.presence.addWatched(this.#subscription, userIds, known);
     // The acknowledgement means that the snapshot was sent.
     while (!this.#isEnded && (this.#batch !== undefined || this.#subscription?.isBehind))
       await this.#progress();
@@ -520,9 +553,19 @@ export class Session implements WatchSink {
 
 /** A client that was away for a while may say at once what gathered. */
 const burstSeconds = 4;
+/** How long before its token expires a client is told. */
+const tokenNoticeMs = 60_000;
+
+/** Whether a frame tells that somebody is at the device. */
+function saysSomething(request: SessionRequest): boolean {
+  if (request.kind === 'heartbeat') return request.activity !== null;
+  return request.kind !== 'authenticate';
+}
 
 function endOfHello(error: unknown): SessionEnd {
   const { code } = PresenceError.from(error);
   if (code === 'INVALID_ARGUMENT') return 'BAD_HELLO';
+  if (code === 'UNAUTHORIZED') return 'UNAUTHORIZED';
+  if (code === 'RATE_LIMITED') return 'RATE_LIMITED';
   return code === 'REDIS_ERROR' ? 'ENGINE_AWAY' : 'INTERNAL';
 }

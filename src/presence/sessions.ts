@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DeadlineWheel } from '../core/deadline-wheel.ts';
 import type { Log } from '../observe/log.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import type { PresenceService } from './presence-service.ts';
+import { openAccess, type PresenceApi, type SessionAccess } from './presence-api.ts';
 import { Session, type SessionHost, type SessionLink, type SessionTimings } from './session.ts';
 import type { SessionEnd } from './session-ends.ts';
 
@@ -10,7 +10,7 @@ export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> 
   readonly helloTimeoutMs?: number;
   /** Most sessions of this node. */
   readonly maxSessions: number;
-  readonly presence: PresenceService;
+  readonly presence: PresenceApi;
   readonly connections: Connections;
   readonly log: Log;
 }
@@ -29,7 +29,7 @@ const drainStepMs = 50;
 /** All sessions of this node: one clockwork for their timeouts, one flush per turn for their events. */
 export class Sessions implements SessionHost {
   readonly options: SessionTimings;
-  readonly presence: PresenceService;
+  readonly presence: PresenceApi;
   readonly connections: Connections;
   readonly #log: Log;
   readonly #maxSessions: number;
@@ -68,9 +68,9 @@ export class Sessions implements SessionHost {
     return this.#sessions.size >= this.#maxSessions ? 'the server has as many sessions as it may' : null;
   }
 
-  /** A session for a link that was just made. The transport passes on what happens to the link. */
-  open(link: SessionLink): Session {
-    const session = new Session(this, link);
+  /** A session for a link that was just made, of a caller with this access; default: one who may do everything. The transport passes on what happens to the link. */
+  open(link: SessionLink, access: SessionAccess = openAccess(this.presence)): Session {
+    const session = new Session(this, link, access);
     const key = String(this.#nextKey++);
     this.#sessions.set(key, session);
     this.#keys.set(session, key);

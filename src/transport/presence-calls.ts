@@ -15,11 +15,12 @@ import { PresenceError } from '../core/errors.ts';
 import type { Log } from '../observe/log.ts';
 import { CallMeter } from '../observe/measure.ts';
 import { SpanKind, type TraceCarrier, type Tracing } from '../observe/tracing.ts';
-import type { PresenceService } from '../presence/presence-service.ts';
+import type { PresenceApi } from '../presence/presence-api.ts';
+import type { Caller, Gate } from '../security/gate.ts';
 import { fromProtoActivity, fromProtoStatus, toConnection, toStatusData } from './grpc/codec.ts';
 
 /** The contract's unary rpcs, message to message: what all transports share. */
-export function presenceCalls(presence: PresenceService) {
+export function presenceCalls(presence: PresenceApi) {
   return {
     async setUserStatus(
       request: Pick<SetUserStatusRequest, 'userId' | 'status' | 'activity'>,
@@ -64,23 +65,19 @@ export function presenceCalls(presence: PresenceService) {
   };
 }
 
-/** A call whose metadata may carry a trace. */
-export interface TracedCall {
-  readonly metadata: TraceCarrier;
-}
-
 export interface DoorwayOptions {
   /** Name of the transport in metrics and spans. */
   readonly transport: string;
   readonly log: Log;
   readonly tracing: Tracing;
+  readonly gate: Gate;
   /** The transport's face of an error. */
   readonly toError: (error: PresenceError) => Error;
 }
 
 /**
- * The one way from a transport to the use cases and back: every call is timed and traced, and what a use case throws
- * becomes the transport's error; a bug is logged, its cause never sent.
+ * The one way from a transport to the use cases and back: every call passes the gate, is timed and traced, and what a use
+ * case throws becomes the transport's error; a bug is logged, its cause never sent.
  */
 export class Doorway {
   readonly calls = new CallMeter();
@@ -90,15 +87,20 @@ export class Doorway {
     this.#options = options;
   }
 
-  /**
-   * @param method the rpc's name in the contract
-   * @param call where the caller may have told a trace; default: the trace that is running
-   */
-  async pass<Result>(method: string, work: () => Promise<Result>, call?: TracedCall): Promise<Result> {
+  /** @param method the rpc's name in the contract */
+  async pass<Result>(
+    method: string,
+    caller: Caller,
+    work: (presence: PresenceApi) => Promise<Result>,
+  ): Promise<Result> {
     const startMs = performance.now();
-    const { tracing } = this.#options;
+    const { tracing, gate } = this.#options;
     try {
-      const result = await (tracing.isOn ? this.#traced(method, work, call) : work());
+      const entered = gate.enter(caller);
+      const presence = entered instanceof Promise ? await entered : entered;
+      const result = await (tracing.isOn
+        ? this.#traced(method, () => work(presence), caller.trace)
+        : work(presence));
       this.calls.observe(method, 'OK', startMs);
       return result;
     } catch (error) {
@@ -109,7 +111,11 @@ export class Doorway {
     }
   }
 
-  #traced<Result>(method: string, work: () => Promise<Result>, call?: TracedCall): Promise<Result> {
+  #traced<Result>(
+    method: string,
+    work: () => Promise<Result>,
+    trace: TraceCarrier | undefined,
+  ): Promise<Result> {
     const attributes = {
       'rpc.system': this.#options.transport,
       'rpc.service': 'presence.v1.PresenceService',
@@ -120,7 +126,7 @@ export class Doorway {
       SpanKind.SERVER,
       attributes,
       work,
-      call?.metadata,
+      trace,
     );
   }
 }

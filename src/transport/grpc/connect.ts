@@ -15,13 +15,20 @@ import { PresenceError } from '../../core/errors.ts';
 import type { Session, SessionLink, SessionMessage } from '../../presence/session.ts';
 import { type SessionEnd, sessionEnds } from '../../presence/session-ends.ts';
 import type { Sessions } from '../../presence/sessions.ts';
+import type { Gate } from '../../security/gate.ts';
 import { ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
+import { callerOf } from './caller.ts';
 
 type Stream = ServerDuplex<ClientFrame | PresenceError, never>;
 
 /** Registers `Connect`: a session is a stream. */
-export function registerConnect(server: GrpcServer, sessions: Sessions, facts: WelcomeFacts): void {
+export function registerConnect(
+  server: GrpcServer,
+  sessions: Sessions,
+  gate: Gate,
+  facts: WelcomeFacts,
+): void {
   const format = new ProtoFormat(facts);
   const frames = new FramesOnce(format);
   const { parent, name } = PresenceContract.method.connect;
@@ -45,7 +52,7 @@ export function registerConnect(server: GrpcServer, sessions: Sessions, facts: W
       const refusal = sessions.refusal();
       if (refusal !== null) throw new GrpcError(Status.UNAVAILABLE, refusal);
       const link = new GrpcLink(stream, frames);
-      const session = sessions.open(link);
+      const session = sessions.open(link, gate.session(callerOf(stream)));
       stream.onMessage((frame) => receive(session, frame));
       // A client that has no more to say has said goodbye.
       stream.onHalfClose(() => session.receive({ requestId: 0, kind: 'goodbye' }));

@@ -1,7 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GrpcError, Status } from '@pilotlight/grpc-server';
 import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
-import { errorCatalogue, type PresenceError } from '../../core/errors.ts';
+import type { PresenceError } from '../../core/errors.ts';
 
 /** The domain of every google.rpc.ErrorInfo that this server sends. */
 const domain = 'presence.v1';
@@ -13,7 +13,7 @@ export function toGrpcError(error: PresenceError): GrpcError {
     typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo',
     value: toBinary(ErrorInfoSchema, info),
   };
-  return new GrpcError(Status[errorCatalogue[error.code].grpcStatus], error.message, [detail], {
+  return new GrpcError(Status[error.grpcStatus], error.message, [detail], {
     cause: error.cause,
   });
 }

@@ -8,16 +8,17 @@ import {
 import type { Log } from '../../observe/log.ts';
 import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
-import type { PresenceService } from '../../presence/presence-service.ts';
 import type { Sessions } from '../../presence/sessions.ts';
+import type { Gate } from '../../security/gate.ts';
 import { Doorway } from '../presence-calls.ts';
 import type { WelcomeFacts } from '../session/frames.ts';
+import { behindScope } from './caller.ts';
 import { registerConnect } from './connect.ts';
 import { toGrpcError } from './errors.ts';
 import { registerPresence } from './handlers.ts';
 
 export interface GrpcTransportOptions extends WelcomeFacts {
-  readonly presence: PresenceService;
+  readonly gate: Gate;
   readonly sessions: Sessions;
   /** Silence of a connection after which the client is pinged; it has `pongTimeoutMs` to answer. */
   readonly pingIntervalMs: number;
@@ -42,10 +43,12 @@ export class GrpcTransport {
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });
     this.#doorway = new Doorway({ ...options, transport: 'grpc', toError: toGrpcError });
-    registerPresence(this.#server, options.presence, this.#doorway);
-    registerConnect(this.#server, options.sessions, options);
+    registerPresence(this.#server, this.#doorway);
+    registerConnect(this.#server, options.sessions, options.gate, options);
     this.#health = healthService(this.#server);
-    reflectionService(this.#server, [toBinary(FileDescriptorProtoSchema, file_presence_v1_presence.proto)]);
+    reflectionService(behindScope(this.#server, options.gate), [
+      toBinary(FileDescriptorProtoSchema, file_presence_v1_presence.proto),
+    ]);
   }
 
   /** @returns the address that clients can use */

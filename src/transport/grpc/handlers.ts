@@ -4,50 +4,49 @@ import {
   encodeMessage,
   type GrpcServer,
   type MethodDefinition,
-  type ServerCall,
   type ServerStream,
 } from '@pilotlight/grpc-server';
 import {
   PresenceService as PresenceContract,
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import type { PresenceService } from '../../presence/presence-service.ts';
-import type { WatchEvent, WatchSink } from '../../presence/watch-hub.ts';
+import type { UserState } from '../../core/presence.ts';
+import type { EndableSink, PresenceApi } from '../../presence/presence-api.ts';
+import type { WatchEvent } from '../../presence/watch-hub.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { callerOf } from './caller.ts';
 import { defineMethod } from './codec.ts';
+import { toGrpcError } from './errors.ts';
 import { decodeStrings, encodeEvent, encodeHeartbeat, encodeStates } from './fast-codec.ts';
 
 const methods = PresenceContract.method;
 
 /** Registers the contract's rpcs: decode, presence, encode. */
-export function registerPresence(server: GrpcServer, presence: PresenceService, doorway: Doorway): void {
+export function registerPresence(server: GrpcServer, doorway: Doorway): void {
   function unary<Input extends DescMessage, Output extends DescMessage>(
     method: DescMethod & { readonly input: Input; readonly output: Output },
-    handle: (request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
+    handle: (presence: PresenceApi, request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
   ): void {
     server.unary(defineMethod(method), (request, call) =>
-      doorway.pass(method.name, () => handle(request), call),
+      doorway.pass(method.name, callerOf(call), (presence) => handle(presence, request)),
     );
   }
 
-  const calls = presenceCalls(presence);
-  unary(methods.setUserStatus, calls.setUserStatus);
-  unary(methods.getConnections, calls.getConnections);
-  registerBusy(server, presence, doorway);
+  unary(methods.setUserStatus, (presence, request) => presenceCalls(presence).setUserStatus(request));
+  unary(methods.getConnections, (presence, request) => presenceCalls(presence).getConnections(request));
+  registerBusy(server, doorway);
 
   const subscribe = { ...defineMethod(methods.subscribeStatusUpdates), encode: encodeEvent };
   const encoder = new EventEncoder(subscribe);
   server.serverStream(subscribe, (request: SubscribeStatusUpdatesRequest, stream) =>
-    doorway.pass(
-      methods.subscribeStatusUpdates.name,
-      () => openWatch(presence, request, stream, encoder),
-      stream,
+    doorway.pass(methods.subscribeStatusUpdates.name, callerOf(stream), (presence) =>
+      openWatch(presence, request, stream, encoder),
     ),
   );
 }
 
 /** The rpcs that make up nearly all traffic, past the generated codec where it can be. */
-function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Doorway): void {
+function registerBusy(server: GrpcServer, doorway: Doorway): void {
   const heartbeat = defineMethod(methods.sendHeartbeat);
   server.unary(
     {
@@ -55,8 +54,8 @@ function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Do
       decode: (bytes) => decodeStrings(bytes)?.at(-1) ?? heartbeat.decode(bytes).userId,
       encode: ({ accepted, nextInMs }) => encodeHeartbeat(accepted, nextInMs),
     },
-    (userId: string, call: ServerCall) =>
-      doorway.pass(methods.sendHeartbeat.name, () => presence.heartbeat(userId), call),
+    (userId: string, call) =>
+      doorway.pass(methods.sendHeartbeat.name, callerOf(call), (presence) => presence.heartbeat(userId)),
   );
 
   const get = defineMethod(methods.getUserStatus);
@@ -64,10 +63,10 @@ function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Do
     {
       ...get,
       decode: (bytes) => decodeStrings(bytes)?.at(-1) ?? get.decode(bytes).userId,
-      encode: (state) => encodeStates([state]),
+      encode: (state: UserState) => encodeStates([state]),
     },
-    (userId: string, call: ServerCall) =>
-      doorway.pass(methods.getUserStatus.name, () => presence.getStatus(userId), call),
+    (userId: string, call) =>
+      doorway.pass(methods.getUserStatus.name, callerOf(call), (presence) => presence.getStatus(userId)),
   );
 
   const getMany = defineMethod(methods.getMultipleUserStatus);
@@ -77,18 +76,23 @@ function registerBusy(server: GrpcServer, presence: PresenceService, doorway: Do
       decode: (bytes) => decodeStrings(bytes) ?? getMany.decode(bytes).userIds,
       encode: encodeStates,
     },
-    (userIds: readonly string[], call: ServerCall) =>
-      doorway.pass(methods.getMultipleUserStatus.name, () => presence.getStatuses(userIds), call),
+    (userIds: readonly string[], call) =>
+      doorway.pass(methods.getMultipleUserStatus.name, callerOf(call), (presence) =>
+        presence.getStatuses(userIds),
+      ),
   );
 }
 
 async function openWatch(
-  presence: PresenceService,
+  presence: PresenceApi,
   request: SubscribeStatusUpdatesRequest,
   stream: ServerStream<WatchEvent>,
   encoder: EventEncoder,
 ): Promise<void> {
-  const sink: WatchSink = { send: (event) => stream.sendEncoded(encoder.encode(event)) };
+  const sink: EndableSink = {
+    send: (event) => stream.sendEncoded(encoder.encode(event)),
+    end: (error) => stream.fail(toGrpcError(error)),
+  };
   const watch = presence.watch(request.userId === '' ? null : request.userId, sink);
   stream.onDrain(() => watch.drained());
   stream.onClose(() => void watch.close());

@@ -1,24 +1,32 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { Code, ConnectError, type ConnectRouter, type HandlerContext } from '@connectrpc/connect';
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createContextKey,
+  type HandlerContext,
+} from '@connectrpc/connect';
 import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
 import {
   PresenceService as PresenceContract,
   type StatusUpdateEventSchema,
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import { errorCatalogue, type PresenceError } from '../../core/errors.ts';
-import type { PresenceService } from '../../presence/presence-service.ts';
+import type { PresenceError } from '../../core/errors.ts';
+import type { RunningWatch } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 
 /** Events that wait for a slow reader before it is told only latest states. */
 const maxQueuedEvents = 256;
 
-const codes: Readonly<Record<(typeof errorCatalogue)[keyof typeof errorCatalogue]['grpcStatus'], Code>> = {
+const codes: Readonly<Record<PresenceError['grpcStatus'], Code>> = {
   NOT_FOUND: Code.NotFound,
   INVALID_ARGUMENT: Code.InvalidArgument,
   PERMISSION_DENIED: Code.PermissionDenied,
+  UNAUTHENTICATED: Code.Unauthenticated,
   RESOURCE_EXHAUSTED: Code.ResourceExhausted,
   UNAVAILABLE: Code.Unavailable,
   INTERNAL: Code.Internal,
@@ -27,56 +35,81 @@ const codes: Readonly<Record<(typeof errorCatalogue)[keyof typeof errorCatalogue
 /** The Connect and gRPC-Web face of an error: the same status and the same ErrorInfo as over gRPC. */
 export function toConnectError(error: PresenceError): ConnectError {
   const info = { desc: ErrorInfoSchema, value: { reason: error.code, domain: 'presence.v1' } };
-  const code = codes[errorCatalogue[error.code].grpcStatus];
+  const code = codes[error.grpcStatus];
   return new ConnectError(error.message, code, undefined, [info], error.cause);
 }
 
+/** Who calls, as the request's headers say. */
+export const callerKey = createContextKey<Caller>({ authorization: undefined });
+
 /** The contract for browsers that generate their client from it: Connect and gRPC-Web. */
-export function connectRoutes(presence: PresenceService, doorway: Doorway): (router: ConnectRouter) => void {
-  const calls = presenceCalls(presence);
+export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void {
   return (router) =>
     router.service(PresenceContract, {
-      setUserStatus: (request) => doorway.pass('SetUserStatus', () => calls.setUserStatus(request)),
-      getUserStatus: (request) => doorway.pass('GetUserStatus', () => calls.getUserStatus(request)),
-      getMultipleUserStatus: (request) =>
-        doorway.pass('GetMultipleUserStatus', () => calls.getMultipleUserStatus(request)),
-      getConnections: (request) => doorway.pass('GetConnections', () => calls.getConnections(request)),
-      sendHeartbeat: (request) => doorway.pass('SendHeartbeat', () => calls.sendHeartbeat(request)),
-      subscribeStatusUpdates: (request, context) => watchEvents(presence, doorway, request, context),
+      setUserStatus: (request, { values }) =>
+        doorway.pass('SetUserStatus', values.get(callerKey), (presence) =>
+          presenceCalls(presence).setUserStatus(request),
+        ),
+      getUserStatus: (request, { values }) =>
+        doorway.pass('GetUserStatus', values.get(callerKey), (presence) =>
+          presenceCalls(presence).getUserStatus(request),
+        ),
+      getMultipleUserStatus: (request, { values }) =>
+        doorway.pass('GetMultipleUserStatus', values.get(callerKey), (presence) =>
+          presenceCalls(presence).getMultipleUserStatus(request),
+        ),
+      getConnections: (request, { values }) =>
+        doorway.pass('GetConnections', values.get(callerKey), (presence) =>
+          presenceCalls(presence).getConnections(request),
+        ),
+      sendHeartbeat: (request, { values }) =>
+        doorway.pass('SendHeartbeat', values.get(callerKey), (presence) =>
+          presenceCalls(presence).sendHeartbeat(request),
+        ),
+      subscribeStatusUpdates: (request, context) => watchEvents(doorway, request, context),
     });
 }
 
 async function* watchEvents(
-  presence: PresenceService,
   doorway: Doorway,
   request: SubscribeStatusUpdatesRequest,
-  { signal }: HandlerContext,
+  { signal, values }: HandlerContext,
 ): AsyncGenerator<MessageInitShape<typeof StatusUpdateEventSchema>> {
   let queue: WatchEvent[] = [];
   let wake: () => void = () => {};
-  const watch = presence.watch(request.userId === '' ? null : request.userId, {
-    send(event) {
+  let watch: RunningWatch | undefined;
+  let ending: PresenceError | undefined;
+  const sink = {
+    send(event: WatchEvent) {
       queue.push(event);
       wake();
       return queue.length < maxQueuedEvents;
     },
-  });
+    end(error: PresenceError) {
+      ending = error;
+      wake();
+    },
+  };
   const aborted = () => wake();
   signal.addEventListener('abort', aborted);
   try {
-    await doorway.pass('SubscribeStatusUpdates', () => watch.add(request.watchUserIds));
+    await doorway.pass('SubscribeStatusUpdates', values.get(callerKey), (presence) => {
+      watch = presence.watch(request.userId === '' ? null : request.userId, sink);
+      return watch.add(request.watchUserIds);
+    });
     while (!signal.aborted) {
+      if (ending) throw toConnectError(ending);
       const events = queue;
       queue = [];
       for (const event of events) yield toEvent(event);
-      if (events.length >= maxQueuedEvents) watch.drained();
-      if (queue.length > 0 || signal.aborted) continue;
+      if (events.length >= maxQueuedEvents) watch?.drained();
+      if (queue.length > 0 || ending || signal.aborted) continue;
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
     }
   } finally {
     signal.removeEventListener('abort', aborted);
-    await watch.close();
+    await watch?.close();
   }
 }

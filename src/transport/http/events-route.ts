@@ -2,10 +2,11 @@ import { toJsonString } from '@bufbuild/protobuf';
 import { StatusUpdateEventSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
-import type { PresenceService, Watch } from '../../presence/presence-service.ts';
-import type { WatchEvent, WatchSink } from '../../presence/watch-hub.ts';
+import type { EndableSink, PresenceApi, RunningWatch } from '../../presence/presence-api.ts';
+import type { WatchEvent } from '../../presence/watch-hub.ts';
 import { toEvent } from '../grpc/codec.ts';
 import type { Doorway } from '../presence-calls.ts';
+import { callerOf } from './caller.ts';
 import type { EventStream, EventStreams } from './event-stream.ts';
 import { errorResponses } from './http-schemas.ts';
 
@@ -17,13 +18,12 @@ import { errorResponses } from './http-schemas.ts';
 const resumeOverlapMicroseconds = 60_000_000;
 
 export interface EventsRouteOptions {
-  readonly presence: PresenceService;
   readonly doorway: Doorway;
   readonly streams: EventStreams;
 }
 
 /** `GET /v1/events?watch=a,b`: a watch as server-sent events. */
-export function eventsRoute(app: FastifyInstance, { presence, doorway, streams }: EventsRouteOptions): void {
+export function eventsRoute(app: FastifyInstance, { doorway, streams }: EventsRouteOptions): void {
   const encoder = new EventEncoder();
   app.get<{ Querystring: { user_id?: string } }>(
     '/v1/events',
@@ -68,7 +68,7 @@ export function eventsRoute(app: FastifyInstance, { presence, doorway, streams }
       },
     },
     (request, reply) =>
-      doorway.pass('SubscribeStatusUpdates', () => {
+      doorway.pass('SubscribeStatusUpdates', callerOf(request), (presence) => {
         const resumeAfter = resumePoint(request.headers['last-event-id']);
         const sink = new EventSink(encoder, resumeAfter);
         return openStream(streams, presence, request, reply, sink);
@@ -78,7 +78,7 @@ export function eventsRoute(app: FastifyInstance, { presence, doorway, streams }
 
 async function openStream(
   streams: EventStreams,
-  presence: PresenceService,
+  presence: PresenceApi,
   request: FastifyRequest<{ Querystring: { user_id?: string } }>,
   reply: FastifyReply,
   sink: EventSink,
@@ -101,7 +101,7 @@ async function openStream(
 }
 
 /** A watcher's events as text. An id is sent only with what leaves nothing untold before it. */
-class EventSink implements WatchSink {
+class EventSink implements EndableSink {
   readonly #encoder: EventEncoder;
   readonly #resumeAfter: number;
   #stream: EventStream | undefined;
@@ -130,6 +130,11 @@ class EventSink implements WatchSink {
     return hasRoom;
   }
 
+  end({ code, message }: PresenceError): void {
+    this.#stream?.write(`event: end\ndata: ${JSON.stringify({ code, message })}\n\n`);
+    this.#stream?.end();
+  }
+
   /** The snapshot was handed over. */
   introduced(): void {
     const stream = this.#stream as EventStream;
@@ -138,7 +143,7 @@ class EventSink implements WatchSink {
     if (this.#highestVersion > 0) stream.write(`id: ${this.#highestVersion}\n\n`);
   }
 
-  drained(watch: Watch): void {
+  drained(watch: RunningWatch): void {
     watch.drained();
     this.introduced();
   }

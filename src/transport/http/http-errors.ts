@@ -54,8 +54,10 @@ export function answerErrors(app: FastifyInstance, maxBodyBytes: number, log: Lo
 export function answerError(
   reply: FastifyReply,
   error: PresenceError,
-  status: number = errorCatalogue[error.code].httpStatus,
+  status: number = error.httpStatus,
 ): void {
+  if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer');
+  if (error.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(error.retryAfterMs / 1000));
   reply.code(status).send(errorBody(error));
 }
 

@@ -4,7 +4,7 @@ import { errorSchema } from './http-errors.ts';
 
 /** The error answers that every route of the API can give, by status. */
 export const errorResponses = Object.fromEntries(
-  [...new Set(Object.values(errorCatalogue).map((row) => row.httpStatus))].map((status) => [
+  [...new Set([...Object.values(errorCatalogue).map((row) => row.httpStatus), 401])].map((status) => [
     status,
     { ...errorSchema, description: codesOf(status).join(' or ') },
   ]),
@@ -19,6 +19,7 @@ export const userParams = {
 } as const;
 
 function codesOf(status: number): string[] {
+  if (status === 401) return ['UNAUTHORIZED'];
   return Object.entries(errorCatalogue)
     .filter(([, row]) => row.httpStatus === status)
     .map(([code]) => code);

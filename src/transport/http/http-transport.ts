@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { createContextValues } from '@connectrpc/connect';
 import { fastifyConnectPlugin } from '@connectrpc/connect-fastify';
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
@@ -10,9 +11,10 @@ import { PresenceError } from '../../core/errors.ts';
 import type { Log } from '../../observe/log.ts';
 import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
-import type { PresenceService } from '../../presence/presence-service.ts';
+import type { Gate } from '../../security/gate.ts';
 import { Doorway } from '../presence-calls.ts';
-import { connectRoutes, toConnectError } from './connect-routes.ts';
+import { callerOf, guardOperatorRoutes } from './caller.ts';
+import { callerKey, connectRoutes, toConnectError } from './connect-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { EventStreams } from './event-stream.ts';
 import { eventsRoute } from './events-route.ts';
@@ -26,7 +28,7 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
-  readonly presence: PresenceService;
+  readonly gate: Gate;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
   readonly maxBulkUsers: number;
@@ -85,7 +87,7 @@ export class HttpTransport {
   }
 
   #createApp(): FastifyInstance {
-    const { presence, allowedOrigins, maxBulkUsers, log, tracing } = this.#options;
+    const { gate, allowedOrigins, maxBulkUsers, log, tracing } = this.#options;
     const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
       bodyLimit: maxBodyBytes,
@@ -120,19 +122,21 @@ export class HttpTransport {
         tracing.continue(caller, done);
       });
     }
+    guardOperatorRoutes(app, gate);
     app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
     app.register(helmet, securityHeaders);
     app.register(swagger, openApi(this.#options.version));
     app.register(async (api) => {
-      usersRoutes(api, { presence, doorway: this.#json, maxBulkUsers });
-      eventsRoute(api, { presence, doorway: this.#json, streams: this.#streams });
+      usersRoutes(api, { doorway: this.#json, maxBulkUsers });
+      eventsRoute(api, { doorway: this.#json, streams: this.#streams });
       statsRoutes(api, this.#options.stats, this.#streams);
       operationsRoutes(api, this.#options);
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     });
     app.register(fastifyConnectPlugin, {
-      routes: connectRoutes(presence, this.#connect),
+      routes: connectRoutes(this.#connect),
       grpc: false,
+      contextValues: (request) => createContextValues().set(callerKey, callerOf(request)),
       readMaxBytes: maxBodyBytes,
       shutdownTimeoutMs: 0,
     });

@@ -10,13 +10,12 @@ import {
   UserStatus,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { FastifyInstance } from 'fastify';
-import type { PresenceService } from '../../presence/presence-service.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { callerOf } from './caller.ts';
 import { errorResponses, userParams } from './http-schemas.ts';
 import { enumSchema, type JsonSchema, messageSchema } from './message-schema.ts';
 
 export interface UsersRoutesOptions {
-  readonly presence: PresenceService;
   readonly doorway: Doorway;
   readonly maxBulkUsers: number;
 }
@@ -26,12 +25,7 @@ interface UserParams {
 }
 
 /** The JSON API: the contract's unary rpcs as resources. Answers are its messages in proto3 JSON. */
-export function usersRoutes(
-  app: FastifyInstance,
-  { presence, doorway, maxBulkUsers }: UsersRoutesOptions,
-): void {
-  const calls = presenceCalls(presence);
-
+export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: UsersRoutesOptions): void {
   app.get<UserParams>(
     '/v1/users/:id/status',
     {
@@ -42,9 +36,12 @@ export function usersRoutes(
         response: answers(GetUserStatusResponseSchema),
       },
     },
-    ({ params }) =>
-      doorway.pass('GetUserStatus', async () =>
-        json(GetUserStatusResponseSchema, await calls.getUserStatus({ userId: params.id })),
+    (request) =>
+      doorway.pass('GetUserStatus', callerOf(request), async (presence) =>
+        json(
+          GetUserStatusResponseSchema,
+          await presenceCalls(presence).getUserStatus({ userId: request.params.id }),
+        ),
       ),
   );
 
@@ -70,14 +67,14 @@ export function usersRoutes(
         response: answers(SetUserStatusResponseSchema),
       },
     },
-    ({ params, body }) =>
-      doorway.pass('SetUserStatus', async () =>
+    (request) =>
+      doorway.pass('SetUserStatus', callerOf(request), async (presence) =>
         json(
           SetUserStatusResponseSchema,
-          await calls.setUserStatus({
-            userId: params.id,
-            status: UserStatus[body.status],
-            activity: activityOf(body.activity),
+          await presenceCalls(presence).setUserStatus({
+            userId: request.params.id,
+            status: UserStatus[request.body.status],
+            activity: activityOf(request.body.activity),
           }),
         ),
       ),
@@ -93,9 +90,12 @@ export function usersRoutes(
         response: answers(GetConnectionsResponseSchema),
       },
     },
-    ({ params }) =>
-      doorway.pass('GetConnections', async () =>
-        json(GetConnectionsResponseSchema, await calls.getConnections({ userId: params.id })),
+    (request) =>
+      doorway.pass('GetConnections', callerOf(request), async (presence) =>
+        json(
+          GetConnectionsResponseSchema,
+          await presenceCalls(presence).getConnections({ userId: request.params.id }),
+        ),
       ),
   );
 
@@ -109,9 +109,12 @@ export function usersRoutes(
         response: answers(SendHeartbeatResponseSchema),
       },
     },
-    ({ params }) =>
-      doorway.pass('SendHeartbeat', async () =>
-        json(SendHeartbeatResponseSchema, await calls.sendHeartbeat({ userId: params.id })),
+    (request) =>
+      doorway.pass('SendHeartbeat', callerOf(request), async (presence) =>
+        json(
+          SendHeartbeatResponseSchema,
+          await presenceCalls(presence).sendHeartbeat({ userId: request.params.id }),
+        ),
       ),
   );
 
@@ -138,11 +141,11 @@ export function usersRoutes(
         response: answers(GetMultipleUserStatusResponseSchema),
       },
     },
-    ({ body }) =>
-      doorway.pass('GetMultipleUserStatus', async () =>
+    (request) =>
+      doorway.pass('GetMultipleUserStatus', callerOf(request), async (presence) =>
         json(
           GetMultipleUserStatusResponseSchema,
-          await calls.getMultipleUserStatus({ userIds: body.userIds }),
+          await presenceCalls(presence).getMultipleUserStatus({ userIds: request.body.userIds }),
         ),
       ),
   );

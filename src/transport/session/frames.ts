@@ -18,8 +18,9 @@ export interface WelcomeFacts {
 export function toRequest({ requestId, frame }: ClientFrame): SessionRequest {
   switch (frame.case) {
     case 'hello': {
-      const { userId, device, resumeToken, activity } = frame.value;
-      return { requestId, kind: 'hello', userId, device, resumeToken, activity: fromProtoActivity(activity) };
+      const { userId, device, resumeToken, token } = frame.value;
+      const activity = fromProtoActivity(frame.value.activity);
+      return { requestId, kind: 'hello', userId, device, resumeToken, activity, token };
     }
     case 'setStatus': {
       const { status, activity } = frame.value;
@@ -45,6 +46,8 @@ export function toRequest({ requestId, frame }: ClientFrame): SessionRequest {
       return { requestId, kind: 'heartbeat', activity: fromProtoActivity(frame.value.activity) };
     case 'goodbye':
       return { requestId, kind: 'goodbye' };
+    case 'authenticate':
+      return { requestId, kind: 'authenticate', token: frame.value.token };
     default:
       throw PresenceError.invalidArgument('frame', 'must be one that this server knows');
   }
@@ -93,6 +96,10 @@ export function toFrame(
       return {
         requestId: message.requestId,
         frame: { case: 'states', value: { states: message.states.map(toStatusData) } },
+      };
+    case 'token-expiring':
+      return {
+        frame: { case: 'tokenExpiring', value: { expiresInMs: BigInt(Math.ceil(message.expiresInMs)) } },
       };
     case 'going-away': {
       const { closeCode, reason } = sessionEnds[message.end];

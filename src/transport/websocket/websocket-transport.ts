@@ -6,6 +6,7 @@ import { PresenceError } from '../../core/errors.ts';
 import type { Log } from '../../observe/log.ts';
 import type { Session } from '../../presence/session.ts';
 import type { Sessions } from '../../presence/sessions.ts';
+import type { Caller, Gate } from '../../security/gate.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
@@ -13,6 +14,7 @@ import { WebSocketLink } from './websocket-link.ts';
 
 export interface WebSocketTransportOptions extends WelcomeFacts {
   readonly sessions: Sessions;
+  readonly gate: Gate;
   /** Origins whose pages may connect besides those of the same host. */
   readonly allowedOrigins: readonly string[];
   readonly log: Log;
@@ -21,6 +23,8 @@ export interface WebSocketTransportOptions extends WelcomeFacts {
 export const webSocketPath = '/v1/connect';
 export const jsonSubprotocol = 'presence.v1.json';
 export const protoSubprotocol = 'presence.v1.proto';
+/** A page cannot set headers; it offers its token as a subprotocol with this before it, which is never chosen. */
+export const tokenSubprotocolPrefix = 'presence.bearer.';
 
 /** Pieces that a frame may come in: browsers and libraries send it in one. */
 const maxFragments = 64;
@@ -80,7 +84,7 @@ export class WebSocketTransport {
         return;
       }
       this.#server.handleUpgrade(request, socket, head, (webSocket) =>
-        this.#accept(webSocket as SessionSocket, socket as Socket),
+        this.#accept(webSocket as SessionSocket, socket as Socket, callerOf(request)),
       );
     });
   }
@@ -117,12 +121,12 @@ export class WebSocketTransport {
     return undefined;
   }
 
-  #accept(webSocket: SessionSocket, socket: Socket): void {
+  #accept(webSocket: SessionSocket, socket: Socket, caller: Caller): void {
     const format = this.#formats.get(webSocket.protocol) as FrameFormat;
     const link = new WebSocketLink(webSocket, socket, format);
     webSocket.format = format;
     webSocket.link = link;
-    webSocket.session = this.#options.sessions.open(link);
+    webSocket.session = this.#options.sessions.open(link, this.#options.gate.session(caller));
     link.session = webSocket.session;
     this.#sockets.add(webSocket);
     webSocket.on('message', onMessage);
@@ -138,6 +142,13 @@ export class WebSocketTransport {
       transport.#sockets.delete(socket);
       socket.session?.closed();
     })(this);
+}
+
+function callerOf({ headers }: IncomingMessage): Caller {
+  if (headers.authorization !== undefined) return { authorization: headers.authorization };
+  const offered = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
+  const named = offered.find((name) => name.startsWith(tokenSubprotocolPrefix));
+  return { authorization: named && `Bearer ${named.slice(tokenSubprotocolPrefix.length)}` };
 }
 
 function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {

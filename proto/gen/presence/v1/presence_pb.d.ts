@@ -9,8 +9,9 @@
 // without control characters, compared byte for byte.
 //
 // A failed call carries google.rpc.ErrorInfo{reason: CODE, domain: "presence.v1"} in grpc-status-details-bin. Besides
-// the codes that an rpc names, each can answer REDIS_ERROR (UNAVAILABLE: the engine failed or did not answer in time) and
-// INTERNAL (a bug; the cause is in the server's log).
+// the codes that an rpc names, each can answer REDIS_ERROR (UNAVAILABLE: the engine failed or did not answer in time),
+// INTERNAL (a bug; the cause is in the server's log) and, with authentication on, UNAUTHORIZED (UNAUTHENTICATED without a
+// valid token, PERMISSION_DENIED with one that does not allow it).
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -621,6 +622,14 @@ export declare type ClientFrame = Message<"presence.v1.ClientFrame"> & {
      */
     value: Goodbye;
     case: "goodbye";
+  } | {
+    /**
+     * Gives a newer token.
+     *
+     * @generated from field: presence.v1.Authenticate authenticate = 10;
+     */
+    value: Authenticate;
+    case: "authenticate";
   } | { case: undefined; value?: undefined };
 };
 
@@ -665,6 +674,14 @@ export declare type Hello = Message<"presence.v1.Hello"> & {
    * @generated from field: presence.v1.Activity activity = 4;
    */
   activity: Activity;
+
+  /**
+   * The caller's token, from a client that cannot send it with the handshake, such as a browser; empty: that of the
+   * handshake counts. Up to 8,192 bytes. Ignored by a server without authentication.
+   *
+   * @generated from field: string token = 5;
+   */
+  token: string;
 };
 
 /**
@@ -841,6 +858,27 @@ export declare type Goodbye = Message<"presence.v1.Goodbye"> & {
 export declare const GoodbyeSchema: GenMessage<Goodbye>;
 
 /**
+ * Gives a newer token of the same user, in place of one that is about to expire. Answered by Ack; if it is refused, the
+ * one before it still counts.
+ *
+ * @generated from message presence.v1.Authenticate
+ */
+export declare type Authenticate = Message<"presence.v1.Authenticate"> & {
+  /**
+   * Required; up to 8,192 bytes.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+};
+
+/**
+ * Describes the message presence.v1.Authenticate.
+ * Use `create(AuthenticateSchema)` to create a new message.
+ */
+export declare const AuthenticateSchema: GenMessage<Authenticate>;
+
+/**
  * What the server says in a session. The first frame is the welcome.
  *
  * @generated from message presence.v1.ServerFrame
@@ -906,6 +944,14 @@ export declare type ServerFrame = Message<"presence.v1.ServerFrame"> & {
      */
     value: GoingAway;
     case: "goingAway";
+  } | {
+    /**
+     * The token is about to expire.
+     *
+     * @generated from field: presence.v1.TokenExpiring token_expiring = 8;
+     */
+    value: TokenExpiring;
+    case: "tokenExpiring";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1125,6 +1171,26 @@ export declare type GoingAway = Message<"presence.v1.GoingAway"> & {
  * Use `create(GoingAwaySchema)` to create a new message.
  */
 export declare const GoingAwaySchema: GenMessage<GoingAway>;
+
+/**
+ * The token is about to expire: send a newer one with Authenticate, or the session ends.
+ *
+ * @generated from message presence.v1.TokenExpiring
+ */
+export declare type TokenExpiring = Message<"presence.v1.TokenExpiring"> & {
+  /**
+   * When the token expires, ms from now; the session ends AUTH_CLOCK_TOLERANCE later.
+   *
+   * @generated from field: int64 expires_in_ms = 1;
+   */
+  expiresInMs: bigint;
+};
+
+/**
+ * Describes the message presence.v1.TokenExpiring.
+ * Use `create(TokenExpiringSchema)` to create a new message.
+ */
+export declare const TokenExpiringSchema: GenMessage<TokenExpiring>;
 
 /**
  * Whether a user's light is on.

@@ -1,0 +1,125 @@
+/** The options of authentication, TLS and limits: a part of the table in config.ts. */
+import { type ConfigOption, day, duration, minute, option, second } from './config-option.ts';
+
+export const authMethods = ['jwt', 'api-keys'] as const;
+export type AuthMethod = (typeof authMethods)[number];
+
+/** What a token's signature may be; `none` is not among them. */
+export const jwtAlgorithms = [
+  'HS256',
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const;
+export type JwtAlgorithm = (typeof jwtAlgorithms)[number];
+
+export interface SecurityConfig {
+  /** Empty: no authentication, everybody may do everything. */
+  readonly auth: readonly AuthMethod[];
+  readonly authJwtSecret: string | undefined;
+  readonly authJwtPublicKey: string | undefined;
+  readonly authJwksUrl: string | undefined;
+  readonly authJwtAlg: JwtAlgorithm | undefined;
+  readonly authJwtIssuer: string | undefined;
+  readonly authJwtAudience: string | undefined;
+  readonly authClockToleranceMs: number;
+  readonly authJwksCacheMs: number;
+  readonly authJwksStaleMs: number;
+  readonly authJwksTimeoutMs: number;
+  readonly authApiKeysFile: string | undefined;
+}
+
+type SecurityOptions = { readonly [Key in keyof SecurityConfig]: ConfigOption<SecurityConfig[Key]> };
+
+export const securityOptions: SecurityOptions = {
+  auth: option('AUTH', '', 'jwt, api-keys, or both separated by a comma; unset: no authentication', auth),
+  authJwtSecret: option('AUTH_JWT_SECRET', '', 'at least 32 bytes', secret),
+  authJwtPublicKey: option('AUTH_JWT_PUBLIC_KEY', '', 'a file: PEM, SubjectPublicKeyInfo', text),
+  authJwksUrl: option('AUTH_JWKS_URL', '', 'an https URL; http only to this machine', backendUrl),
+  authJwtAlg: option('AUTH_JWT_ALG', '', jwtAlgorithms.join(', '), algorithm),
+  authJwtIssuer: option('AUTH_JWT_ISSUER', '', 'any text; required with AUTH_JWKS_URL', text),
+  authJwtAudience: option('AUTH_JWT_AUDIENCE', '', 'any text; required with AUTH_JWKS_URL', text),
+  authClockToleranceMs: option('AUTH_CLOCK_TOLERANCE', '30s', '0s to 5m', duration(0, 5 * minute)),
+  authJwksCacheMs: option('AUTH_JWKS_CACHE', '10m', '1s to 1d', duration(second, day)),
+  authJwksStaleMs: option('AUTH_JWKS_STALE', '1d', '0s to 30d', duration(0, 30 * day)),
+  authJwksTimeoutMs: option('AUTH_JWKS_TIMEOUT', '5s', '50ms to 1m', duration(50, minute)),
+  authApiKeysFile: option('AUTH_API_KEYS_FILE', '', 'a file: JSON, see docs/security.md', text),
+};
+
+/** What is wrong among options that are fine one by one. */
+export function securityProblems(config: SecurityConfig): string[] {
+  return [...jwtProblems(config), ...apiKeyProblems(config)];
+}
+
+function jwtProblems(config: SecurityConfig): string[] {
+  const { authJwtSecret, authJwtPublicKey, authJwksUrl, authJwtAlg } = config;
+  const sources = [authJwtSecret, authJwtPublicKey, authJwksUrl].filter((it) => it !== undefined);
+  // Keys without AUTH would look like protection and be none.
+  if (config.auth === undefined) return [];
+  if (!config.auth.includes('jwt')) {
+    return sources.length > 0 ? ['AUTH must have jwt where a key for tokens is set'] : [];
+  }
+  if (sources.length !== 1) {
+    return ['AUTH=jwt needs exactly one of AUTH_JWT_SECRET, AUTH_JWT_PUBLIC_KEY and AUTH_JWKS_URL'];
+  }
+  const problems: string[] = [];
+  const isHmac = authJwtAlg === undefined ? authJwtSecret !== undefined : authJwtAlg === 'HS256';
+  if (isHmac !== (authJwtSecret !== undefined)) {
+    problems.push('AUTH_JWT_ALG must be HS256 with AUTH_JWT_SECRET, and must not be without it');
+  }
+  const isNamed = config.authJwtIssuer !== undefined && config.authJwtAudience !== undefined;
+  if (authJwksUrl !== undefined && !isNamed) {
+    problems.push(
+      'AUTH_JWKS_URL needs AUTH_JWT_ISSUER and AUTH_JWT_AUDIENCE: its keys sign tokens for others too',
+    );
+  }
+  return problems;
+}
+
+function apiKeyProblems({ auth, authApiKeysFile }: SecurityConfig): string[] {
+  if (auth === undefined) return [];
+  if (auth.includes('api-keys') === (authApiKeysFile !== undefined)) return [];
+  return ['AUTH=api-keys and AUTH_API_KEYS_FILE must be set together'];
+}
+
+function auth(value: string): readonly AuthMethod[] {
+  if (value === '') return [];
+  return value.split(',').map((part) => {
+    const method = authMethods.find((known) => known === part.trim());
+    if (!method) throw new Error(`must be ${authMethods.join(', ')}, or both`);
+    return method;
+  });
+}
+
+function text(value: string): string | undefined {
+  return value === '' ? undefined : value;
+}
+
+function secret(value: string): string | undefined {
+  if (value === '') return undefined;
+  if (Buffer.byteLength(value) < 32) throw new Error('must have at least 32 bytes');
+  return value;
+}
+
+function algorithm(value: string): JwtAlgorithm | undefined {
+  if (value === '') return undefined;
+  const known = jwtAlgorithms.find((it) => it === value);
+  if (!known) throw new Error(`must be one of ${jwtAlgorithms.join(', ')}`);
+  return known;
+}
+
+/** A service that this server asks: over TLS, unless it is on this machine. */
+export function backendUrl(value: string): string | undefined {
+  if (value === '') return undefined;
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const isLocal = url !== undefined && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);
+  if (url?.protocol === 'https:' || (url?.protocol === 'http:' && isLocal)) return value;
+  throw new Error('must be an https URL; http only to this machine');
+}

@@ -1,0 +1,45 @@
+/** What a backend may do; a token of a user can carry them too. */
+export const scopes = ['presence:read', 'presence:write', 'presence:admin'] as const;
+export type Scope = (typeof scopes)[number];
+
+/** Who calls, as far as valid credentials say so. */
+export interface Principal {
+  /** A user speaks for themselves; a backend for whomever its scopes allow. */
+  readonly kind: 'user' | 'backend';
+  /** Tells principals apart: the user's id, or the name of the backend's key. */
+  readonly id: string;
+  /** null: a backend. */
+  readonly userId: string | null;
+  readonly scopes: ReadonlySet<Scope>;
+  /** When the credentials expire, Unix ms; Infinity: never. */
+  readonly expiresAtMs: number;
+}
+
+/** Whether the principal may set, heartbeat and connect this user. */
+export function mayUpdate(principal: Principal, userId: string): boolean {
+  return principal.userId === userId || has(principal, 'presence:write');
+}
+
+/** Whether the principal may ask for and watch users at all. */
+export function mayRead(principal: Principal): boolean {
+  return principal.userId !== null || has(principal, 'presence:read');
+}
+
+/** Whether the principal may see a user's connections, which name devices. */
+export function mayReadConnections(principal: Principal, userId: string): boolean {
+  return principal.userId === userId || has(principal, 'presence:read');
+}
+
+/** Whether the principal may see metrics, dashboard and reflection. */
+export function mayOperate(principal: Principal): boolean {
+  return has(principal, 'presence:admin');
+}
+
+/** presence:admin includes the others. */
+function has({ scopes: given }: Principal, scope: Scope): boolean {
+  return given.has(scope) || given.has('presence:admin');
+}
+
+export function isScope(text: string): text is Scope {
+  return (scopes as readonly string[]).includes(text);
+}

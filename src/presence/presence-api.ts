@@ -1,0 +1,71 @@
+import type { CustomStatusRequest } from '../core/custom-status.ts';
+import type { PresenceError } from '../core/errors.ts';
+import type { Activity, Status, UserState } from '../core/presence.ts';
+import type { ConnectionSeen } from '../core/store.ts';
+import type { Subscription, WatchSink } from './watch-hub.ts';
+
+export interface HeartbeatResult {
+  /** false: the user signed out less than one TTL ago, nothing changed. */
+  readonly accepted: boolean;
+  readonly nextInMs: number;
+}
+
+/** What a caller can do: PresenceService for everybody, or the same within what one caller may. */
+export interface PresenceApi {
+  setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState>;
+  getStatus(userId: string): Promise<UserState>;
+  getStatuses(userIds: readonly string[]): Promise<UserState[]>;
+  heartbeat(userId: string): Promise<HeartbeatResult>;
+  setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState>;
+  getConnections(userId: string): Promise<ConnectionSeen[]>;
+  watch(userId: string | null, sink: EndableSink): RunningWatch;
+  subscribe(sink: WatchSink): Subscription;
+  addWatched(
+    subscription: Subscription,
+    userIds: readonly string[],
+    knownVersions?: ReadonlyMap<string, number>,
+  ): Promise<void>;
+}
+
+export interface EndableSink extends WatchSink {
+  /** The caller may watch no longer: whatever carries the events is to be closed with this error. */
+  end(error: PresenceError): void;
+}
+
+/** A watch to which users can be added until it is closed. */
+export interface RunningWatch {
+  add(userIds: readonly string[]): Promise<void>;
+  /** The sink has room again. */
+  drained(): void;
+  /** Never rejects. */
+  close(): Promise<void>;
+}
+
+/** Who a session speaks for. */
+export interface SessionAccess {
+  /** What the session may do; as a whole only after `enter`. */
+  readonly presence: PresenceApi;
+  /** When the credentials expire, Unix ms; Infinity: never. */
+  readonly expiresAtMs: number;
+  /** How long after that they still count, ms. */
+  readonly toleranceMs: number;
+  /**
+   * Checks the credentials of the handshake or, where `token` is not empty, this one, for a session of `userId`; empty:
+   * of one who only looks on.
+   *
+   * @throws PresenceError UNAUTHORIZED, RATE_LIMITED
+   */
+  enter(token: string, userId: string): Promise<void>;
+  /**
+   * Takes a newer token of the same principal in place of the one before.
+   *
+   * @throws PresenceError UNAUTHORIZED, RATE_LIMITED: the one before still counts
+   */
+  renew(token: string): Promise<void>;
+}
+
+/** Everybody may do everything. */
+export function openAccess(presence: PresenceApi): SessionAccess {
+  const done = async () => {};
+  return { presence, expiresAtMs: Number.POSITIVE_INFINITY, toleranceMs: 0, enter: done, renew: done };
+}

@@ -1,0 +1,86 @@
+import { hash, timingSafeEqual } from 'node:crypto';
+import { PresenceError } from '../core/errors.ts';
+import { isScope, type Principal } from '../core/principal.ts';
+import type { Log } from '../observe/log.ts';
+import { WatchedFiles } from './watched-file.ts';
+
+export interface ApiKeysOptions {
+  readonly file: string;
+  readonly log: Log;
+  readonly onKeysChanged: () => void;
+}
+
+interface ApiKey {
+  readonly digest: Buffer;
+  readonly principal: Principal;
+}
+
+const maxKeys = 10_000;
+
+/** Keys of backends, from a file that holds their SHA-256 and is read again when it changes. */
+export class ApiKeys {
+  readonly #file: WatchedFiles;
+  #keys: readonly ApiKey[];
+
+  /** @throws Error when the file cannot be read or is not valid */
+  constructor({ file, log, onKeysChanged }: ApiKeysOptions) {
+    const load = ([content]: readonly Buffer[]): void => {
+      this.#keys = parseApiKeys(String(content));
+      onKeysChanged();
+    };
+    this.#file = new WatchedFiles({ paths: [file], load, log });
+    this.#keys = parseApiKeys(String(this.#file.contents()[0]));
+  }
+
+  start(): void {
+    this.#file.start();
+  }
+
+  stop(): void {
+    this.#file.stop();
+  }
+
+  /**
+   * Compares with every key, in constant time each, whichever is the right one.
+   *
+   * @throws PresenceError UNAUTHORIZED (unauthenticated)
+   */
+  verify(token: string): Principal {
+    const digest = hash('sha256', token, 'buffer');
+    let found: Principal | undefined;
+    for (const key of this.#keys) if (timingSafeEqual(key.digest, digest)) found = key.principal;
+    if (!found) throw PresenceError.unauthenticated('the key is not known');
+    return found;
+  }
+}
+
+/** @throws Error saying what is wrong, without a digest in it */
+export function parseApiKeys(text: string): ApiKey[] {
+  const list: unknown = JSON.parse(text);
+  if (!Array.isArray(list) || list.length > maxKeys)
+    throw new Error(`must be a list of at most ${maxKeys} keys`);
+  const ids = new Set<string>();
+  return list.map((entry: unknown, index) => {
+    const { id, sha256, scopes } = (entry ?? {}) as Record<string, unknown>;
+    if (typeof id !== 'string' || !/^[\w.-]{1,64}$/.test(id) || ids.has(id)) {
+      throw new Error(`key ${index}: id must be 1 to 64 of A-Z a-z 0-9 _ . - and occur once`);
+    }
+    ids.add(id);
+    if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/i.test(sha256)) {
+      throw new Error(`key ${id}: sha256 must be 64 hexadecimal digits`);
+    }
+    if (!Array.isArray(scopes) || !scopes.every((it) => typeof it === 'string' && isScope(it))) {
+      throw new Error(`key ${id}: scopes must be a list of presence:read, presence:write, presence:admin`);
+    }
+    return {
+      digest: Buffer.from(sha256, 'hex'),
+      principal: {
+        kind: 'backend',
+        id,
+        userId: null,
+        scopes: new Set(scopes.filter(isScope)),
+        expiresAtMs: Number.POSITIVE_INFINITY,
+      },
+    };
+  });
+}

@@ -1,0 +1,102 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
+import { PresenceError } from '../core/errors.ts';
+import { isScope, type Principal } from '../core/principal.ts';
+import { checkUserId } from '../core/user-id.ts';
+import type { Log } from '../observe/log.ts';
+import { JwksKeys } from './jwks.ts';
+import { WatchedFiles } from './watched-file.ts';
+
+export interface JwtOptions {
+  readonly authJwtSecret: string | undefined;
+  readonly authJwtPublicKey: string | undefined;
+  readonly authJwksUrl: string | undefined;
+  readonly authJwtAlg: string | undefined;
+  readonly authJwtIssuer: string | undefined;
+  readonly authJwtAudience: string | undefined;
+  readonly authClockToleranceMs: number;
+  readonly authJwksCacheMs: number;
+  readonly authJwksStaleMs: number;
+  readonly authJwksTimeoutMs: number;
+  readonly log: Log;
+  /** Tokens that were accepted must be looked at anew: the keys are others. */
+  readonly onKeysChanged: () => void;
+}
+
+/** Checks JWTs (RFC 7519) against one algorithm and one source of keys. */
+export class JwtVerifier {
+  readonly #getKey: JWTVerifyGetKey;
+  readonly #rules: JWTVerifyOptions;
+  readonly #file: WatchedFiles | undefined;
+  #key: KeyObject | undefined;
+
+  /** @throws Error when the key file cannot be read, or holds no public key */
+  constructor(options: JwtOptions) {
+    const { authJwtSecret, authJwtPublicKey, authJwksUrl, authJwtIssuer, authJwtAudience } = options;
+    const alg = options.authJwtAlg ?? (authJwtSecret === undefined ? 'RS256' : 'HS256');
+    this.#rules = {
+      algorithms: [alg],
+      clockTolerance: options.authClockToleranceMs / 1000,
+      requiredClaims: ['exp'],
+      ...(authJwtIssuer !== undefined && { issuer: authJwtIssuer }),
+      ...(authJwtAudience !== undefined && { audience: authJwtAudience }),
+    };
+    if (authJwtSecret !== undefined) {
+      const secret = new TextEncoder().encode(authJwtSecret);
+      this.#getKey = async () => secret;
+    } else if (authJwtPublicKey !== undefined) {
+      const load = ([pem]: readonly Buffer[]): void => {
+        this.#key = createPublicKey(pem as Buffer);
+        options.onKeysChanged();
+      };
+      this.#file = new WatchedFiles({ paths: [authJwtPublicKey], load, log: options.log });
+      this.#key = createPublicKey(this.#file.contents()[0] as Buffer);
+      this.#getKey = async () => this.#key as KeyObject;
+    } else {
+      this.#getKey = new JwksKeys({
+        url: authJwksUrl as string,
+        cacheMs: options.authJwksCacheMs,
+        staleMs: options.authJwksStaleMs,
+        timeoutMs: options.authJwksTimeoutMs,
+        log: options.log,
+        onChange: options.onKeysChanged,
+      }).get;
+    }
+  }
+
+  start(): void {
+    this.#file?.start();
+  }
+
+  stop(): void {
+    this.#file?.stop();
+  }
+
+  /** @throws PresenceError UNAUTHORIZED (unauthenticated) */
+  async verify(token: string): Promise<Principal> {
+    try {
+      const { payload } = await jwtVerify(token, this.#getKey, this.#rules);
+      return principalOf(payload);
+    } catch (error) {
+      // Why is for the log: a caller is told no more than a forger may know.
+      throw PresenceError.unauthenticated('the token is not valid, or not valid now', { cause: error });
+    }
+  }
+}
+
+/** `sub` is the user; `scope` (RFC 8693) may name scopes, with which a token without `sub` speaks for a backend. */
+function principalOf(claims: Readonly<Record<string, unknown>>): Principal {
+  const scopes = new Set(
+    String(claims.scope ?? '')
+      .split(' ')
+      .filter(isScope),
+  );
+  const expiresAtMs = (claims.exp as number) * 1000;
+  if (typeof claims.sub === 'string') {
+    checkUserId(claims.sub, 'sub');
+    return { kind: 'user', id: claims.sub, userId: claims.sub, scopes, expiresAtMs };
+  }
+  if (scopes.size === 0) throw new Error('the token names neither a user nor a scope');
+  const id = typeof claims.client_id === 'string' ? claims.client_id : 'backend';
+  return { kind: 'backend', id, userId: null, scopes, expiresAtMs };
+}

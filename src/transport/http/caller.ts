@@ -1,0 +1,32 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { PresenceError } from '../../core/errors.ts';
+import type { Caller, Gate } from '../../security/gate.ts';
+import { answerError } from './http-errors.ts';
+
+export function callerOf({ headers }: { readonly headers: FastifyRequest['headers'] }): Caller {
+  return { authorization: headers.authorization };
+}
+
+/** What anybody may ask: probes, which say nothing of anybody. */
+const openRoutes: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+/** What passes the gate by itself, call by call. */
+const callRoutes = /^\/(?:v1\/(?:users|events)|presence\.v1\.PresenceService)\//;
+
+/** Everything else is for operators: dashboard, metrics, statistics, the API's description, and what there is not. */
+export function guardOperatorRoutes(app: FastifyInstance, gate: Gate): void {
+  // After the hooks of CORS, so that a page can read why it was refused.
+  app.addHook('preParsing', async (request, reply) => {
+    const route = request.routeOptions.url ?? '';
+    if (request.method === 'OPTIONS' || openRoutes.has(route) || callRoutes.test(`${route}/`)) return;
+    try {
+      await gate.operate(callerOf(request));
+    } catch (error) {
+      const known = PresenceError.from(error);
+      // A browser asks its user then, and sends the answer with everything that the page asks for.
+      if (known.isUnauthenticated)
+        reply.header('www-authenticate', 'Basic realm="Pilotlight", charset="UTF-8"');
+      answerError(reply, known);
+      return reply;
+    }
+  });
+}
