@@ -257,6 +257,8 @@ export class Connection {
     if (ownTurn || outbox.owner === undefined) {
       outbox.begin(this.sender);
       this.sender.control.goaway(last, code, debug);
+      // Nothing is laid out into a full socket, except now: what waits must be in it before its end.
+      this.sender.control.produce();
       outbox.write();
       if (!ownTurn) outbox.owner = undefined;
     } else {
@@ -316,6 +318,7 @@ export class Connection {
     if (outbox.owner === this.sender) {
       if (!this.goawaySent) this.writeGoaway(this.streams.lastId, '');
       this.sender.produce();
+      this.sender.control.produce();
       outbox.write();
       this.linger();
     } else {
@@ -329,8 +332,16 @@ export class Connection {
   /** FIN now; the socket itself goes when the peer has closed, so that it sees our last frames (no RST). */
   private linger(): void {
     this.release();
+    this.socket.once('finish', onSocketFinish);
     this.socket.end();
     this.socket.resume();
+    // A slow reader may still be taking the tail of an answer: the wait for its FIN begins when that is out.
+    this.lifetime.enter(Phase.LINGERING, this.server.nowMs() + this.limits.writeStallTimeoutMs);
+  }
+
+  /** Everything has left, our FIN included. */
+  onFinished(): void {
+    if (this.lifetime.phase !== Phase.LINGERING) return;
     this.lifetime.enter(Phase.LINGERING, this.server.nowMs() + this.limits.lingerMs);
   }
 
@@ -371,6 +382,10 @@ export const CONNECTION = Symbol('connection');
 
 export interface ConnectedSocket extends Socket {
   [CONNECTION]?: Connection;
+}
+
+function onSocketFinish(this: ConnectedSocket): void {
+  this[CONNECTION]?.onFinished();
 }
 
 function onSocketDrain(this: ConnectedSocket): void {

@@ -15,7 +15,7 @@ export const Phase = {
   AWAITING_SETTINGS: 1,
   AWAITING_SETTINGS_ACK: 2,
   ESTABLISHED: 3,
-  /** Our last frame is in the socket; input is dropped until the peer closes or the phase is over. */
+  /** Our last frame is in the socket; input is dropped until that is out and the peer closes, or the phase is over. */
   LINGERING: 4,
   CLOSED: 5,
 } as const;

@@ -69,7 +69,7 @@ export interface Limits {
   readonly settingsAckTimeoutMs: number;
   /** Wait for the PING between the two GOAWAY frames of a drain. */
   readonly drainPingTimeoutMs: number;
-  /** After the last frame: wait for the peer's FIN before the socket is destroyed. */
+  /** When our last frame has left: wait for the peer's FIN before the socket is destroyed. */
   readonly lingerMs: number;
 }
 

@@ -216,6 +216,18 @@ export class GrpcServer implements ConnectionHost {
     });
   }
 
+  /**
+   * Serves a connected socket that came another way than by `listen`: of a listener of one's own, from another
+   * process, or a stand-in for tests. Its client speaks HTTP/2 from the first byte; of a TLS socket the handshake is
+   * done and ALPN said `h2`. The socket belongs to the server from here on. False: refused (draining, or
+   * `maxConnections`) and destroyed.
+   */
+  accept(socket: Socket): boolean {
+    if (!this.mayAccept(socket)) return false;
+    this.serve(socket);
+    return true;
+  }
+
   stats(): ServerStats {
     let streams = 0;
     let queuedBytes = 0;
@@ -242,9 +254,7 @@ export class GrpcServer implements ConnectionHost {
   // ---- sockets ----------------------------------------------------------------------------------------
 
   private createPlain(): Server {
-    return createServer({ noDelay: true }, (socket) => {
-      if (this.mayAccept(socket)) this.accept(socket);
-    });
+    return createServer({ noDelay: true }, (socket) => this.accept(socket));
   }
 
   private createSecure(tls: TlsOptions): Server {
@@ -266,8 +276,7 @@ export class GrpcServer implements ConnectionHost {
         socket.destroy();
         return;
       }
-      socket.setNoDelay(true);
-      this.accept(socket);
+      this.serve(socket);
     });
     return listener;
   }
@@ -281,8 +290,9 @@ export class GrpcServer implements ConnectionHost {
     return false;
   }
 
-  private accept(socket: ConnectedSocket): void {
+  private serve(socket: ConnectedSocket): void {
     this.acceptedConnections++;
+    socket.setNoDelay(true);
     socket.on('error', ignoreError);
     socket.on('data', onSocketData);
     socket.on('end', onSocketEnd);

@@ -277,7 +277,11 @@ attack(
       }
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
-    const { usedBytes } = await server.look();
+    // All of it has been read.
+    await client.expectAlive();
+    const { usedBytes, stats } = await server.look();
+    assert.ok(stats.bufferedRequestBytes <= MIB, `${stats.bufferedRequestBytes} bytes are accounted for`);
+    assert.ok(stats.bufferedRequestBytes > MIB / 2, 'the bound was reached');
     assert.ok(
       usedBytes - before.usedBytes < 4 * MIB,
       `${usedBytes - before.usedBytes} bytes for ${sent} sent`,

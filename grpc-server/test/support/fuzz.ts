@@ -308,8 +308,7 @@ export async function fuzzInMemory(options: FuzzOptions): Promise<FuzzReport> {
         const random = new Random(options.seed + sessions);
         const socket = new MemorySocket();
         sockets.push(socket);
-        // biome-ignore lint/complexity/useLiteralKeys: it is private, and this is the one way around real sockets
-        server['accept'](socket as unknown as Socket);
+        server.accept(socket as unknown as Socket);
         feed(socket, mutatedSession(random), random);
       }
       await new Promise((resolve) => setImmediate(resolve));
