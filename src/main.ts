@@ -157,7 +157,10 @@ function benchHost(): BenchHost {
     print: (text) => process.stdout.write(`${text}\n`),
     showProgress: stderr.isTTY ? (text) => stderr.write(`\r\x1b[K${text}`) : undefined,
     parent: {
-      send: (message) => process.send?.(message),
+      send: (message) => {
+        // Where the parent is gone, nobody waits for this process any more.
+        if (process.connected) process.send?.(message, (error: Error | null) => error && process.exit(1));
+      },
       onMessage: (listener) => {
         process.on('message', listener);
         process.once('disconnect', () => process.exit());

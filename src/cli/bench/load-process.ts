@@ -40,12 +40,13 @@ export interface ParentChannel {
 export function runLoadProcess(parent: ParentChannel, scenarios: ScenarioTable = ownScenarios): void {
   let scenario: Scenario | undefined;
   let context: LoadContext | undefined;
+  let progress: NodeJS.Timeout | undefined;
   const failed = (error: unknown): void => parent.send({ type: 'failed', message: (error as Error).message });
   const prepare = async (job: Job): Promise<void> => {
     context = new LoadContext(job, new Recorder());
     scenario = scenarios[job.scenario]?.(context);
     if (!scenario) throw new Error(`no such scenario: ${job.scenario}`);
-    setInterval(() => sendProgress(parent, context as LoadContext), progressIntervalMs).unref();
+    progress = setInterval(() => sendProgress(parent, context as LoadContext), progressIntervalMs);
     await scenario.prepare();
     parent.send({ type: 'ready' });
   };
@@ -60,7 +61,10 @@ export function runLoadProcess(parent: ParentChannel, scenarios: ScenarioTable =
   parent.onMessage((message) => {
     if (message.type === 'job') prepare(message.job).catch(failed);
     else if (message.type === 'start') run(message.startMs).catch(failed);
-    else scenario?.close();
+    else {
+      clearInterval(progress);
+      scenario?.close();
+    }
   });
 }
 
