@@ -104,7 +104,11 @@ export class RedisLink {
     clearTimeout(this.#retryTimer);
     this.#available = false;
     this.#close(this.#client);
-    for (const { reject } of this.#waiting) reject?.(engineError('the engine is closed'));
+    for (const waiting of this.#waiting) {
+      waiting.reject?.(engineError('the engine is closed'));
+      // What the client says of it later has nobody left to hear it.
+      waiting.reject = undefined;
+    }
     this.#waiting = [];
   }
 
