@@ -29,6 +29,8 @@ export class LogTail {
   #mayLose = false;
   #isStopped = false;
   #running: Promise<void> | undefined;
+  /** Readings follow one another. */
+  #reading: Promise<void> | undefined;
   #transitions = 0;
   /** Broken chains that an allowed loss explains. */
   #losses = 0;
@@ -86,9 +88,14 @@ export class LogTail {
     this.#options.problems.add(`${event.userId} v${event.version} was told, and is not in the log`);
   }
 
-  /** Reads until everything written before the call was read. */
-  async catchUp(): Promise<void> {
-    await this.#poll();
+  /** Reads everything written before the call; false: Redis is away just now. */
+  async catchUp(): Promise<boolean> {
+    try {
+      await this.#poll();
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   async #follow(): Promise<void> {
@@ -99,8 +106,14 @@ export class LogTail {
     }
   }
 
-  async #poll(): Promise<void> {
-    await Promise.all(this.#last.map((_, partition) => this.#read(partition)));
+  #poll(): Promise<void> {
+    const reading = (this.#reading ?? Promise.resolve())
+      .catch(() => {})
+      .then(async () => {
+        await Promise.all(this.#last.map((_, partition) => this.#read(partition)));
+      });
+    this.#reading = reading;
+    return reading;
   }
 
   async #read(partition: number): Promise<void> {
@@ -114,8 +127,6 @@ export class LogTail {
         'COUNT',
         String(pieceEntries),
       ]);
-      // Another reading of the same went on meanwhile.
-      if (this.#last[partition] !== last) return;
       for (const raw of entries) this.#take(partition, raw);
       if (entries.length < pieceEntries) return;
     }

@@ -154,8 +154,7 @@ class Watcher {
   #checkOffline(event: StatusUpdateEvent, where: string, ttlMs: number): void {
     const user = this.#options.users.get(event.userId);
     if (event.status !== UserStatus.OFFLINE || event.version === 0n || !user) return;
-    const isStarved = user.longestGapMs > 0.8 * ttlMs;
-    if (user.habit === 'steady' && !isStarved) {
+    if (user.habit === 'steady' && !user.isStarved(ttlMs)) {
       this.#options.problems.add(
         `${where}: OFFLINE by ${Cause[event.cause]}, and it kept heartbeating: ${user.story}`,
       );
