@@ -2,7 +2,13 @@ import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { PresenceService, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { ServerProcess, TaskProcess } from './processes.ts';
-import type { RecoveryLoad } from './recovery-process.ts';
+
+export interface RecoveryLoad {
+  /** HTTP ports: the first is where everybody begins; whoever loses it tries the next. */
+  readonly ports: readonly number[];
+  readonly first: number;
+  readonly count: number;
+}
 
 export interface RecoveryOptions {
   readonly redisUrl: string;
@@ -33,7 +39,7 @@ export async function runRecovery(options: RecoveryOptions): Promise<RecoveryFig
       const end = Math.floor(((index + 1) * options.sessions) / options.loadProcesses);
       const ports = servers.map(({ httpPort }) => httpPort);
       const load: RecoveryLoad = { ports, first, count: end - first };
-      loads.push(await TaskProcess.start('recovery-process.ts', load));
+      loads.push(await TaskProcess.start('../../client/bench/recovery-process.ts', load));
     }
     await Promise.all(loads.map((load) => load.run('open')));
 

@@ -18,7 +18,7 @@ export class ActivityReporter {
   readonly reportsInput: boolean;
   readonly #options: ActivityReporterOptions;
   #hasInput = true;
-  #inputMs = 0;
+  #inputMs = performance.now();
   #isStarted = false;
 
   constructor(options: ActivityReporterOptions) {
@@ -50,6 +50,11 @@ export class ActivityReporter {
     removeEventListener('online', this.#options.onShown);
   }
 
+  /** How long ago the last input was, ms. */
+  silentMs(): number {
+    return performance.now() - this.#inputMs;
+  }
+
   /** Whether there was input since this was last asked. */
   takeInput(): boolean {
     const hadInput = this.#hasInput;
@@ -59,7 +64,7 @@ export class ActivityReporter {
 
   readonly #onInput = (): void => {
     const nowMs = performance.now();
-    const wasSilent = nowMs - this.#inputMs > silenceMs;
+    const wasSilent = this.silentMs() > silenceMs;
     this.#inputMs = nowMs;
     this.#hasInput = true;
     if (wasSilent) this.#options.onInput();

@@ -15,6 +15,11 @@ export interface PresenceClientOptions {
   readonly connect?: Connect;
   /** Whose session it is. Empty, the default: nobody's; it only looks on. */
   readonly userId?: string;
+  /**
+   * Proves who the user is, where the server asks for that. As a function it is asked at every connection, and before a token
+   * expires.
+   */
+  readonly token?: string | (() => string | Promise<string>);
   /** Name of the device, for lists of devices; at most 64 bytes. */
   readonly device?: string;
   /**
@@ -59,6 +64,7 @@ export class PresenceClient {
   #error: PresenceError | undefined;
   /** What the application said; null: nothing, or that it is ACTIVE and may be found otherwise. */
   #chosen: Activity | null = null;
+  #idleAfterMs = 0;
 
   constructor(options: PresenceClientOptions) {
     const connect = options.connect ?? (options.url === undefined ? undefined : webSocketLink(options.url));
@@ -75,11 +81,17 @@ export class PresenceClient {
       connect,
       backoff: options.backoff ?? {},
       connectTimeoutMs: options.connectTimeoutMs ?? 10_000,
-      hello: () => ({
-        userId: this.userId,
-        device: options.device ?? '',
-        ...(this.#chosen && { activity: activityName(this.#chosen) }),
-      }),
+      onError: (error) => options.onError?.(error),
+      hello: async () => {
+        const token = await this.#token();
+        const activity = this.#chosen ?? (this.#isSilent() ? 'IDLE' : null);
+        return {
+          userId: this.userId,
+          device: options.device ?? '',
+          ...(activity && { activity: activityName(activity) }),
+          ...(token && { token }),
+        };
+      },
       onWelcome: (welcome) => this.#begin(welcome),
       onFrame: (frame) => this.#take(frame),
       onNonsense: (error) => {
@@ -222,6 +234,7 @@ export class PresenceClient {
   // ---- session ----------------------------------------------------------------------------------------
 
   #begin(welcome: Welcome): void {
+    this.#idleAfterMs = welcome.idleAfterMs;
     this.#watchList.begin(welcome.maxFrameBytes);
     this.#connection.beat(welcome.heartbeatIntervalMs, welcome.pongTimeoutMs, () => this.#heartbeat());
     if (welcome.state) this.#view.take(welcome.state);
@@ -232,6 +245,10 @@ export class PresenceClient {
       for (const state of frame.states) this.#view.take(state);
       return;
     }
+    if (frame.kind === 'token-expiring') {
+      this.#renewToken().catch((error: unknown) => this.#options.onError?.(error));
+      return;
+    }
     if (frame.kind !== 'ack' && frame.kind !== 'states' && frame.kind !== 'error') return;
     const pending = this.#pending.get(frame.requestId);
     if (!pending) return;
@@ -239,6 +256,17 @@ export class PresenceClient {
     clearTimeout(pending.timer);
     if (frame.kind === 'error') pending.reject(new PresenceError(frame.code, frame.message, frame.retryable));
     else pending.resolve(frame);
+  }
+
+  async #token(): Promise<string> {
+    const { token = '' } = this.#options;
+    return typeof token === 'string' ? token : token();
+  }
+
+  /** A token that cannot be had anew is of no use to the server. */
+  async #renewToken(): Promise<void> {
+    if (typeof this.#options.token !== 'function') return;
+    await this.#send({ authenticate: { token: await this.#token() } });
   }
 
   #interrupt(): void {
@@ -275,6 +303,12 @@ export class PresenceClient {
     const activity = this.#activityNow();
     // The answer shows that the connection lives; nobody waits for it.
     this.#send({ heartbeat: activity ? { activity: activityName(activity) } : {} }).catch(() => {});
+  }
+
+  /** Whether a server would take the user for IDLE: one that comes back must not look ACTIVE for that. */
+  #isSilent(): boolean {
+    if (!this.#reporter?.reportsInput || this.#idleAfterMs === 0) return false;
+    return this.#reporter.silentMs() >= this.#idleAfterMs;
   }
 
   #activityNow(): Activity | null {

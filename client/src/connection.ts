@@ -21,9 +21,11 @@ export interface ConnectionOptions {
   readonly backoff: BackoffOptions;
   /** How long a connection may take from its start to the welcome, ms. */
   readonly connectTimeoutMs: number;
-  readonly hello: () => Omit<Hello, 'resumeToken'>;
+  /** May take a while, as a token does that is fetched. */
+  readonly hello: () => Promise<Omit<Hello, 'resumeToken'>>;
   readonly onWelcome: (welcome: Welcome) => void;
   readonly onFrame: (frame: ServerFrame) => void;
+  readonly onError: (error: unknown) => void;
   /** The server sent what it must not: nothing that it said can be relied on. */
   readonly onNonsense: (error: unknown) => void;
   readonly onLost: () => void;
@@ -105,8 +107,7 @@ export class SessionConnection {
     this.#welcomedMs = 0;
     const link: Link = this.#options.connect({
       onOpen: () => {
-        if (this.#link !== link) return;
-        link.send({ hello: { ...this.#options.hello(), resumeToken: this.#resumeToken } });
+        if (this.#link === link) this.#sayHello(link);
       },
       onFrame: (json) => {
         if (this.#link === link) this.#receive(json);
@@ -119,6 +120,18 @@ export class SessionConnection {
     this.#connectTimer = setTimeout(
       () => this.#lose(1006, 'no welcome in time'),
       this.#options.connectTimeoutMs,
+    );
+  }
+
+  #sayHello(link: Link): void {
+    this.#options.hello().then(
+      (hello) => {
+        if (this.#link === link) link.send({ hello: { ...hello, resumeToken: this.#resumeToken } });
+      },
+      (error: unknown) => {
+        this.#options.onError(error);
+        if (this.#link === link) this.#lose(1006, 'there is no token');
+      },
     );
   }
 

@@ -13,8 +13,10 @@ export type ClientFrame = { readonly requestId?: number } & (
         readonly device: string;
         readonly resumeToken: string;
         readonly activity?: string;
+        readonly token?: string;
       };
     }
+  | { readonly authenticate: { readonly token: string } }
   | { readonly setStatus: { readonly status?: Status; readonly activity?: string } }
   | {
       readonly setCustomStatus: {
@@ -39,6 +41,8 @@ export type ServerFrame =
       readonly resumeToken: string;
       readonly heartbeatIntervalMs: number;
       readonly pongTimeoutMs: number;
+      /** 0: never. */
+      readonly idleAfterMs: number;
       readonly maxFrameBytes: number;
       readonly state: UserState | null;
     }
@@ -58,6 +62,7 @@ export type ServerFrame =
       readonly reason: string;
       readonly reconnectInMs: number;
     }
+  | { readonly kind: 'token-expiring' }
   /** Of a newer server; to be ignored. */
   | { readonly kind: 'unknown' };
 
@@ -89,6 +94,7 @@ export function decodeFrame(json: unknown): ServerFrame {
       resumeToken: string(welcome.resumeToken),
       heartbeatIntervalMs: number(welcome.heartbeatIntervalMs),
       pongTimeoutMs: number(welcome.pongTimeoutMs),
+      idleAfterMs: number(welcome.idleAfterMs),
       maxFrameBytes: number(welcome.maxFrameBytes),
       state: welcome.state === undefined ? null : state(welcome.state),
     };
@@ -116,6 +122,7 @@ export function decodeFrame(json: unknown): ServerFrame {
       reconnectInMs: number(away.reconnectInMs),
     };
   }
+  if (frame.tokenExpiring !== undefined) return { kind: 'token-expiring' };
   return { kind: 'unknown' };
 }
 

@@ -137,6 +137,14 @@ describe('client in Chromium', () => {
     await page.evaluate('globalThis.client.setActivity("ACTIVE")');
     await becomes(Activity.ACTIVE);
     await becomes(Activity.IDLE);
+    // A silent user who loses the connection does not look ACTIVE for coming back.
+    const watcher = new Watcher(server.client, ['cyd']);
+    watchers.push(watcher);
+    await watcher.sees('cyd', '[ONLINE]');
+    await page.evaluate('globalThis.reconnect()');
+    await page.waitForFunction('document.title === "open"');
+    await becomes(Activity.IDLE);
+    assert.equal(watcher.story('cyd'), '[ONLINE]');
     await page.context().close();
   });
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Activity as ProtoActivity, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { apiKeysFile, secureEnvironment, token } from '../../test/security/support/credentials.ts';
 import { startServer, type TestServer } from '../../test/support/pilotlight.ts';
 import { TcpProxy } from '../../test/support/tcp-proxy.ts';
 import { waitFor } from '../../test/support/wait.ts';
@@ -200,3 +201,54 @@ for (const [name, way] of Object.entries(ways)) {
     });
   });
 }
+
+describe('client with a token', () => {
+  const keys = apiKeysFile();
+  let server: TestServer;
+  before(async () => {
+    server = await startServer({ ...environment, ...secureEnvironment(keys.file) });
+  });
+  after(async () => {
+    await server.stop();
+    keys.remove();
+  });
+
+  it('shows it, asks for a newer one before it expires, and stays away without one', async () => {
+    let asked = 0;
+    const client = new PresenceClient({
+      url: server.httpUrl,
+      userId: 'ada',
+      token: () => {
+        asked++;
+        // The first one is of those of whose end the server tells at once.
+        return token('ada', { expiresIn: asked === 1 ? 2 : 600 });
+      },
+    });
+    await client.open().ready();
+    await waitFor('the newer token', () => asked === 2);
+    await sleep(3500);
+    assert.equal(client.state, 'open');
+    client.close();
+    const stranger = new PresenceClient({ url: server.httpUrl, userId: 'ada', token: await token('eve') });
+    await assert.rejects(stranger.open().ready(), { name: 'PresenceError', code: 'CLOSED' });
+  });
+
+  it('comes back with a new token when the old one has expired', async () => {
+    let asked = 0;
+    const client = new PresenceClient({
+      url: server.httpUrl,
+      userId: 'bob',
+      backoff: { baseMs: 50 },
+      token: async () => {
+        asked++;
+        if (asked === 2) throw new Error('the issuer is away');
+        return token('bob', { expiresIn: asked === 1 ? 2 : 600 });
+      },
+    });
+    await client.open().ready();
+    await waitFor('the end of the first token', () => client.state !== 'open', 10_000);
+    await waitFor('the return', () => client.state === 'open');
+    assert.equal(asked, 3);
+    client.close();
+  });
+});

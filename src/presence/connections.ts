@@ -22,6 +22,8 @@ export interface HeldConnection {
 
 /** Renewed by one call to the engine. */
 const renewBatchConnections = 500;
+/** Taken back at one time, after an outage. */
+const closeBatchConnections = 100;
 
 /**
  * The connections that this node holds. Each is renewed at half the TTL, all of them in batches; one that closes while
@@ -164,18 +166,30 @@ export class Connections {
 
   /** Never rejects. false: the engine did not take all of it. */
   async #round(): Promise<boolean> {
-    const nowMs = performance.now();
-    for (const [connectionId, { userId, lapsesMs }] of this.#unclosed) {
-      if (lapsesMs > nowMs) {
-        try {
-          await this.#options.store.disconnect(userId, connectionId);
-        } catch (error) {
-          this.#options.log.debug({ err: error }, 'connections not taken back yet');
-          return false;
-        }
-      }
-      this.#unclosed.delete(connectionId);
-    }
+    if (!(await this.#closeUnclosed())) return false;
     return this.renew([...this.#held.values()]);
+  }
+
+  async #closeUnclosed(): Promise<boolean> {
+    const nowMs = performance.now();
+    for (const [connectionId, { lapsesMs }] of this.#unclosed) {
+      if (lapsesMs <= nowMs) this.#unclosed.delete(connectionId);
+    }
+    const unclosed = [...this.#unclosed];
+    for (let start = 0; start < unclosed.length; start += closeBatchConnections) {
+      const batch = unclosed.slice(start, start + closeBatchConnections);
+      try {
+        await Promise.all(
+          batch.map(async ([connectionId, { userId }]) => {
+            await this.#options.store.disconnect(userId, connectionId);
+            this.#unclosed.delete(connectionId);
+          }),
+        );
+      } catch (error) {
+        this.#options.log.debug({ err: error }, 'connections not taken back yet');
+        return false;
+      }
+    }
+    return true;
   }
 }

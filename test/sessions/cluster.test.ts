@@ -119,6 +119,33 @@ describe('sessions on two servers', () => {
     for (const each of [session, watcher]) each.drop();
   });
 
+  it('stay open while Redis is away; new ones are told to come back', async () => {
+    const user = anyUser();
+    const session = await open(one, user);
+    const watcher = await open(two, '');
+    await watcher.watch([user]);
+    redis.signal('SIGSTOP');
+    try {
+      const late = await RawSession.open('WebSocket JSON', one, null);
+      late.tell({ case: 'hello', value: { userId: anyUser() } });
+      await late.endsWith('ENGINE_AWAY');
+      assert.deepEqual(late.errors, ['REDIS_ERROR']);
+      const answer = await session.ask({ case: 'setStatus', value: { activity: Activity.AWAY } });
+      assert.equal(answer.case === 'error' && answer.value.code, 'REDIS_ERROR');
+      assert.equal(answer.case === 'error' && answer.value.retryable, true);
+      await sleep(2500);
+    } finally {
+      redis.signal('SIGCONT');
+    }
+    await waitFor('an answer', async () => {
+      const answer = await session.ask({ case: 'setStatus', value: { activity: Activity.DO_NOT_DISTURB } });
+      return answer.case === 'ack';
+    });
+    await waitFor('the change', () => watcher.of(user).at(-1)?.activity === Activity.DO_NOT_DISTURB);
+    assert.doesNotMatch(watcher.story(user), / OFFLINE/);
+    for (const each of [session, watcher]) each.drop();
+  });
+
   it('are handed over when a server stops: nobody sees it', async () => {
     const users = Array.from({ length: 20 }, anyUser);
     const watcher = await open(two, '');

@@ -10,7 +10,14 @@ client.onStateChange((state) => {
 client.subscribe([userId], () => {});
 client.open();
 
+/** As the browser does with a page that it puts away and shows again. */
+function reconnect(): void {
+  dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }));
+  dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }));
+}
+
 Object.assign(globalThis, {
   client,
+  reconnect,
   report: async () => (await client.query([userId])).map((it) => `${it.userId} ${it.status} ${it.activity}`),
 });

@@ -1432,9 +1432,10 @@ export declare const PresenceService: GenService<{
   /**
    * A session: one live connection of one user. It keeps the user ONLINE while it is open, and carries a watch list that
    * can be edited in place. The same frames go over WebSocket (docs/protocol.md).
-   * Errors inside the session are ServerFrame.error; the stream ends with OK after a goodbye, else with an error whose
-   * ErrorInfo.metadata has `close_code`: INVALID_ARGUMENT (a frame or a hello that is not valid), RATE_LIMITED (too many
-   * frames or connections), REDIS_ERROR (UNAVAILABLE also while the server drains: come back).
+   * Errors: those of a request are ServerFrame.error. The stream ends with OK after a goodbye, else with a status, a reason and a
+   * `close_code` (ErrorInfo.metadata) of the table in docs/protocol.md: INVALID_ARGUMENT (a frame or a hello that is not
+   * valid), RESOURCE_EXHAUSTED (too many frames or sessions, or too slow a reader), DEADLINE_EXCEEDED (no hello in time),
+   * UNAVAILABLE (the server stops, or the engine does not answer).
    * buf:lint:ignore RPC_REQUEST_STANDARD_NAME
    *
    * @generated from rpc presence.v1.PresenceService.Connect

@@ -1,12 +1,6 @@
-/** Some of the clients of recovery.ts: real ones, that find the other server by themselves. */
-import { PresenceClient, webSocketLink } from '@pilotlight/client';
-
-export interface RecoveryLoad {
-  /** HTTP ports: the first is where everybody begins; whoever loses it tries the next. */
-  readonly ports: readonly number[];
-  readonly first: number;
-  readonly count: number;
-}
+/** Some of the clients of bench/sessions/recovery.ts: real ones, that find the other server by themselves. */
+import type { RecoveryLoad } from '../../bench/sessions/recovery.ts';
+import { PresenceClient, webSocketLink } from '../src/index.ts';
 
 const load = JSON.parse(process.argv[2] as string) as RecoveryLoad;
 const links = load.ports.map((port) => webSocketLink(`http://127.0.0.1:${port}`));

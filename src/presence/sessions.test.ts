@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { waitFor } from '../../test/support/wait.ts';
+import type { UserState } from '../core/presence.ts';
+import { silentLog } from '../observe/log.ts';
+import { MemoryStore } from '../store/memory-store.ts';
+import { Connections } from './connections.ts';
+import { PresenceService } from './presence-service.ts';
+import type { SessionLink, SessionMessage } from './session.ts';
+import { type SessionEnd, sessionEnds } from './session-ends.ts';
+import { Sessions } from './sessions.ts';
+import { WatchHub } from './watch-hub.ts';
+
+/** A link that remembers what it was given, and is full when told so. */
+class TestLink implements SessionLink {
+  readonly messages: SessionMessage[] = [];
+  end: SessionEnd | undefined;
+  isFull = false;
+  isPaused = false;
+  pings = 0;
+
+  send(message: SessionMessage): boolean {
+    this.messages.push(message);
+    return !this.isFull;
+  }
+  close(end: SessionEnd): void {
+    this.end = end;
+  }
+  ping(): boolean {
+    this.pings++;
+    return true;
+  }
+  pause(): void {
+    this.isPaused = true;
+  }
+  resume(): void {
+    this.isPaused = false;
+  }
+
+  get states(): UserState[] {
+    return this.messages.flatMap((it) => (it.kind === 'events' ? it.events.map(({ state }) => state) : []));
+  }
+}
+
+describe('sessions', () => {
+  let sessions: Sessions;
+  let store: MemoryStore;
+  let connections: Connections;
+
+  beforeEach(async () => {
+    const ttlMs = 10_000;
+    store = new MemoryStore({
+      ttlMs,
+      disconnectGraceMs: 100,
+      maxConnectionsPerUser: 3,
+      partitions: 4,
+      lastSeenTtlMs: 60_000,
+      clock: { nowMs: Date.now },
+    });
+    const hub = new WatchHub({ store, partitions: 4, maxWatchedUsers: 10_000, ttlMs, log: silentLog });
+    connections = new Connections({ store, ttlMs, log: silentLog });
+    const presence = new PresenceService({
+      store,
+      hub,
+      connections,
+      heartbeatIntervalMs: 100,
+      maxBulkUsers: 100,
+      maxWatchedUsers: 10_000,
+    });
+    sessions = new Sessions({
+      presence,
+      connections,
+      pingIntervalMs: 100,
+      pongTimeoutMs: 100,
+      idleAfterMs: 0,
+      helloTimeoutMs: 150,
+      maxFramesPerSecond: 1000,
+      maxSessions: 2,
+      log: silentLog,
+    });
+    await store.start();
+    sessions.start();
+  });
+  afterEach(async () => {
+    sessions.stop();
+    connections.stop();
+    await store.stop();
+  });
+
+  const hello = {
+    requestId: 1,
+    kind: 'hello',
+    userId: 'u',
+    device: '',
+    resumeToken: '',
+    activity: null,
+    token: '',
+  } as const;
+
+  async function open(): Promise<{ link: TestLink; session: ReturnType<Sessions['open']> }> {
+    const link = new TestLink();
+    const session = sessions.open(link);
+    session.receive(hello);
+    await waitFor('the welcome', () => link.messages[0]?.kind === 'welcome');
+    return { link, session };
+  }
+
+  it('end when no hello comes', async () => {
+    const link = new TestLink();
+    sessions.open(link);
+    await waitFor('the end', () => link.end === 'HELLO_TIMEOUT');
+    assert.equal(link.messages[0]?.kind, 'going-away');
+    assert.deepEqual(sessions.stats().ends, { HELLO_TIMEOUT: 1 });
+  });
+
+  it('are pinged when silent, and end when no pong comes', async () => {
+    const { link, session } = await open();
+    for (let round = 1; round <= 3; round++) {
+      await waitFor('a ping', () => link.pings === round);
+      session.receiveControl();
+    }
+    await waitFor('the end', () => link.end === 'PING_TIMEOUT');
+    assert.equal(connections.stats().held, 0);
+  });
+
+  it('are refused beyond the most, and while stopping', async () => {
+    const first = await open();
+    await open();
+    assert.match(sessions.refusal() ?? '', /as many sessions/);
+    first.session.end('GOODBYE');
+    first.session.closed();
+    assert.equal(sessions.refusal(), null);
+    await sessions.drain(0);
+    assert.match(sessions.refusal() ?? '', /stopping/);
+  });
+
+  it('of a full link keep one state for each user, and send it when there is room', async () => {
+    const { link, session } = await open();
+    const users = Array.from({ length: 2000 }, (_, index) => `user ${index}`);
+    link.isFull = true;
+    session.receive({ requestId: 2, kind: 'watch', userIds: users, knownVersions: [] });
+    await waitFor('the first batch', () => link.states.length > 0);
+    const sent = link.states.length;
+    assert.ok(sent <= 512, `${sent} were sent to a full link`);
+    for (const activity of ['ACTIVE', 'IDLE', 'AWAY'] as const) {
+      for (const user of users) await store.setOnline(user, activity);
+    }
+    assert.equal(link.states.length, sent);
+    assert.equal(link.isPaused, true);
+    link.isFull = false;
+    session.drained();
+    await waitFor('the acknowledgement', () => link.messages.some((it) => it.kind === 'ack'));
+    assert.equal(link.isPaused, false);
+    const latest = new Map(link.states.map((state) => [state.userId, state]));
+    assert.equal(latest.size, users.length);
+    assert.ok([...latest.values()].every(({ activity }) => activity === 'AWAY'));
+    assert.ok(link.states.length <= sent + users.length + 512, `${link.states.length} states were sent`);
+  });
+
+  it('have a close code each', () => {
+    const codes = Object.values(sessionEnds).map(({ closeCode }) => closeCode);
+    assert.equal(new Set(codes).size, codes.length);
+  });
+});
