@@ -62,9 +62,11 @@ export class Heartbeats {
   #renewMany(place: readonly Waiting[], from: number): void {
     const { engine, keys, partitionOf } = this.#options;
     const batch = place.slice(from, from + batchUsers);
-    const partition = partitionOf((batch[0] as Waiting).userId);
-    const statusKeys = batch.map(({ userId }) => keys.status(userId));
-    engine.run<number[]>(partition, scripts.heartbeats, statusKeys, [this.#ttl]).then(
+    const first = (batch[0] as Waiting).userId;
+    const partition = partitionOf(first);
+    const users = batch.map(({ userId }) => userId).join('\n');
+    const args = [this.#ttl, keys.startOf(partition), users];
+    engine.run<number[]>(partition, scripts.heartbeats, [keys.status(first)], args).then(
       (others) => {
         // Ascending, and mostly empty.
         let next = 0;

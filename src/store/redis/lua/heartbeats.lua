@@ -1,11 +1,14 @@
--- Renews the leases of many users: GETEX of each, in one call, which costs the server far less than many calls.
+-- Renews the leases of many users: GETEX of each, in one call, which costs the server far less than many calls. Users
+-- come as one argument and keys are made here, as in read-many.lua.
 --
--- KEYS status of each user
--- ARGV 1 lease ms
+-- KEYS 1 a status key of these users
+-- ARGV 1 lease ms, 2 what their keys begin with, 3 the users, separated by newlines: no user id holds one
 -- Returns the numbers (from 1) of those whose light is not on: the caller decides about each of them.
 
-local others = {}
-for i = 1, #KEYS do
-  if redis.call('GETEX', KEYS[i], 'PX', ARGV[1]) ~= 'online' then others[#others + 1] = i end
+local ttl, start = ARGV[1], ARGV[2] .. 'user:status:'
+local others, number = {}, 0
+for user in string.gmatch(ARGV[3], '[^\n]+') do
+  number = number + 1
+  if redis.call('GETEX', start .. user, 'PX', ttl) ~= 'online' then others[#others + 1] = number end
 end
 return others
