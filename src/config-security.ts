@@ -34,6 +34,10 @@ export interface SecurityConfig {
   readonly authJwksStaleMs: number;
   readonly authJwksTimeoutMs: number;
   readonly authApiKeysFile: string | undefined;
+  readonly allowInsecure: boolean;
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+  readonly tlsClientCa: string | undefined;
 }
 
 type SecurityOptions = { readonly [Key in keyof SecurityConfig]: ConfigOption<SecurityConfig[Key]> };
@@ -51,11 +55,35 @@ export const securityOptions: SecurityOptions = {
   authJwksStaleMs: option('AUTH_JWKS_STALE', '1d', '0s to 30d', duration(0, 30 * day)),
   authJwksTimeoutMs: option('AUTH_JWKS_TIMEOUT', '5s', '50ms to 1m', duration(50, minute)),
   authApiKeysFile: option('AUTH_API_KEYS_FILE', '', 'a file: JSON, see docs/security.md', text),
+  allowInsecure: option('ALLOW_INSECURE', 'false', 'true, false', boolean),
+  tlsCert: option('TLS_CERT', '', 'a file: PEM; with TLS_KEY', text),
+  tlsKey: option('TLS_KEY', '', 'a file: PEM; with TLS_CERT', text),
+  tlsClientCa: option('TLS_CLIENT_CA', '', 'a file: PEM; needs TLS_CERT', text),
 };
 
 /** What is wrong among options that are fine one by one. */
-export function securityProblems(config: SecurityConfig): string[] {
-  return [...jwtProblems(config), ...apiKeyProblems(config)];
+export function securityProblems(config: SecurityConfig & { readonly host: string }): string[] {
+  return [...jwtProblems(config), ...apiKeyProblems(config), ...exposureProblems(config)];
+}
+
+/** Whether only programs of this machine can reach the address. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function exposureProblems(config: SecurityConfig & { readonly host: string }): string[] {
+  const { auth, host, allowInsecure, tlsCert, tlsKey, tlsClientCa } = config;
+  const problems: string[] = [];
+  if (auth?.length === 0 && host !== undefined && !isLoopback(host) && allowInsecure === false) {
+    problems.push(
+      'HOST must be this machine alone (127.0.0.1, ::1, localhost) while AUTH is unset: everybody could change everything. ALLOW_INSECURE=true allows it',
+    );
+  }
+  if ((tlsCert === undefined) !== (tlsKey === undefined)) {
+    problems.push('TLS_CERT and TLS_KEY must be set together');
+  }
+  if (tlsClientCa !== undefined && tlsCert === undefined) problems.push('TLS_CLIENT_CA needs TLS_CERT');
+  return problems;
 }
 
 function jwtProblems(config: SecurityConfig): string[] {
@@ -96,6 +124,11 @@ function auth(value: string): readonly AuthMethod[] {
     if (!method) throw new Error(`must be ${authMethods.join(', ')}, or both`);
     return method;
   });
+}
+
+function boolean(value: string): boolean {
+  if (value !== 'true' && value !== 'false') throw new Error('must be true or false');
+  return value === 'true';
 }
 
 function text(value: string): string | undefined {

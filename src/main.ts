@@ -49,6 +49,7 @@ function contextOf(command: Command): CommandContext {
   const { address, json } = command.optsWithGlobals<{ address: string; json?: boolean }>();
   return {
     address,
+    token: process.env.PILOTLIGHT_TOKEN,
     json: json ?? false,
     colour: process.stdout.isTTY && process.env.NO_COLOR === undefined,
     signal: contextSignal(),
@@ -74,7 +75,11 @@ function clientCommand(program: Command, usage: string, description: string, exa
   return program
     .command(usage)
     .description(description)
-    .option('--address <host:port>', 'gRPC address of the server', '127.0.0.1:50051')
+    .option(
+      '--address <host:port>',
+      'gRPC address of the server, or its URL (https://...); PILOTLIGHT_TOKEN is sent to it',
+      '127.0.0.1:50051',
+    )
     .option('--json', 'one JSON object per line')
     .addHelpText('after', `\nExample:\n  ${example}`);
 }

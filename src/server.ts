@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config.ts';
+import { isLoopback } from './config-security.ts';
 import type { Log } from './observe/log.ts';
 import { Metrics } from './observe/metrics.ts';
 import { Monitor, type Sources } from './observe/monitor.ts';
@@ -12,6 +13,7 @@ import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { Authenticator } from './security/authenticator.ts';
 import { Gate } from './security/gate.ts';
+import { TlsFiles } from './security/tls.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
 import { GrpcTransport } from './transport/grpc/grpc-transport.ts';
@@ -53,6 +55,7 @@ export class Server {
   readonly #connections: Connections;
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
+  readonly #tls: TlsFiles | undefined;
   readonly #authenticator: Authenticator | undefined;
   readonly #monitor: Monitor;
   readonly #sessions: Sessions;
@@ -95,7 +98,10 @@ export class Server {
     });
     this.#authenticator = config.auth.length > 0 ? new Authenticator({ ...config, log }) : undefined;
     const gate = new Gate(this.#presence, this.#authenticator);
-    const shared = { gate, host: config.host, log, tracing };
+    const { tlsCert, tlsKey } = config;
+    const isSecure = tlsCert !== undefined && tlsKey !== undefined;
+    this.#tls = isSecure ? new TlsFiles({ ...config, tlsCert, tlsKey, log }) : undefined;
+    const shared = { gate, tls: this.#tls, host: config.host, log, tracing };
     this.#grpc = new GrpcTransport({ ...config, ...shared, sessions: this.#sessions, port: config.grpcPort });
     const sources = this.#sources();
     const monitor = new Monitor(sources, log);
@@ -131,6 +137,8 @@ export class Server {
       this.#connections.start();
       this.#sessions.start();
       this.#authenticator?.start();
+      this.#tls?.start();
+      this.#warnIfOpen();
       await this.#transitions.start();
       this.#monitor.start();
       const grpc = await this.#grpc.start();
@@ -180,9 +188,16 @@ export class Server {
     this.#hub.stop();
     this.#sessions.stop();
     this.#authenticator?.stop();
+    this.#tls?.stop();
     this.#connections.stop();
     await this.#store.stop();
     this.#log.info('stopped');
+  }
+
+  #warnIfOpen(): void {
+    const { auth, host } = this.#config;
+    if (auth.length > 0 || isLoopback(host)) return;
+    this.#log.warn({ host }, 'ALLOW_INSECURE: whoever reaches this address may change and see everything');
   }
 
   #judgeHealth(): void {

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { styleText } from 'node:util';
 import { toJsonString } from '@bufbuild/protobuf';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
 import {
   Activity,
   Cause,
@@ -13,11 +12,14 @@ import {
   type UserStatusData,
   UserStatusDataSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { grpcTransport } from './grpc-client.ts';
 
 /** Where a command talks to, and where its answer goes. */
 export interface CommandContext {
-  /** Host and port of a Pilotlight server's gRPC. */
+  /** Host and port, or URL, of a Pilotlight server's gRPC. */
   readonly address: string;
+  /** For a server with authentication. */
+  readonly token: string | undefined;
   readonly json: boolean;
   /** Whether answers are read by a person on a terminal. */
   readonly colour: boolean;
@@ -82,7 +84,7 @@ async function call(
   context: CommandContext,
   command: (client: Client<typeof PresenceService>) => Promise<void>,
 ): Promise<void> {
-  const transport = createGrpcTransport({ baseUrl: `http://${context.address}` });
+  const transport = grpcTransport(context.address, context.token);
   try {
     await command(createClient(PresenceService, transport));
   } catch (error) {

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Client, createClient } from '@connectrpc/connect';
-import { createGrpcTransport } from '@connectrpc/connect-node';
 import { Activity, PresenceService, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { type CommandContext, CommandError } from './client-commands.ts';
+import { grpcTransport } from './grpc-client.ts';
 
 export interface DemoOptions {
   /** Pretend users. */
@@ -34,10 +34,7 @@ export const maxDemoUsers = firstNames.length * lastNames.length;
 
 /** Drives pretend users, who come, stay, go idle, leave politely, vanish, and come back, until interrupted. */
 export async function demoCommand(context: CommandContext, options: DemoOptions): Promise<void> {
-  const client = createClient(
-    PresenceService,
-    createGrpcTransport({ baseUrl: `http://${context.address}`, defaultTimeoutMs: 5000 }),
-  );
+  const client = createClient(PresenceService, grpcTransport(context.address, context.token, 5000));
   const names = demoNames(options.users);
   const people = names.map((name) => new Person(client, name, names));
   await firstAnswer(client, context);

@@ -25,7 +25,7 @@ const screen = {
 
 /** The system at a glance, once a second, until interrupted. */
 export async function topCommand(context: CommandContext, options: TopOptions): Promise<void> {
-  const first = await readStats(options.url, context.signal);
+  const first = await readStats(options.url, context);
   if (first === null)
     throw new CommandError(`no server answers at ${options.url}; start one with: pilotlight serve`);
   const frame = (stats: Stats) =>
@@ -41,7 +41,7 @@ export async function topCommand(context: CommandContext, options: TopOptions): 
   try {
     for (;;) {
       await sleep(intervalMs, undefined, { signal: context.signal });
-      const stats = await readStats(options.url, context.signal);
+      const stats = await readStats(options.url, context);
       const text = stats === null ? `${options.url} does not answer; trying again` : frame(stats);
       context.print(isScreen ? `${screen.home}${withCleanLines(text)}${screen.clearRest}` : text);
     }
@@ -53,15 +53,19 @@ export async function topCommand(context: CommandContext, options: TopOptions): 
 }
 
 /** null: nobody answers. @throws CommandError: somebody else answers */
-async function readStats(url: string, signal: AbortSignal): Promise<Stats | null> {
+async function readStats(url: string, { signal, token }: CommandContext): Promise<Stats | null> {
   let response: Response;
   try {
     response = await fetch(new URL('/v1/stats', url), {
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
       signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
     });
   } catch (error) {
     if (signal.aborted) throw error;
     return null;
+  }
+  if (response.status === 401 || response.status === 403) {
+    throw new CommandError(`${url} wants a token with presence:admin in PILOTLIGHT_TOKEN`);
   }
   const stats = response.ok ? ((await response.json()) as Partial<Stats>) : {};
   if (!stats.sample || !stats.nodes) throw new CommandError(`${url} is no Pilotlight server's HTTP address`);

@@ -14,6 +14,8 @@ import { ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { PresenceService } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { exportJWK, jwtVerify, SignJWT } from 'jose';
+import { CommandError, getCommand } from '../../src/cli/client-commands.ts';
+import { topCommand } from '../../src/cli/top-command.ts';
 import { readConfig } from '../../src/config.ts';
 import { PresenceError } from '../../src/core/errors.ts';
 import { silentLog } from '../../src/observe/log.ts';
@@ -51,8 +53,8 @@ describe('authentication', () => {
 
   for (const wire of wires) {
     it(`tells a session over ${wire} that its token expires, takes a newer one, and ends the others`, async () => {
-      const renewing = TestSession.open(wire, server, await token('ada', { expiresIn: 2 }));
-      const silent = TestSession.open(wire, server, await token('bob', { expiresIn: 2 }));
+      const renewing = TestSession.open(wire, server, await token('ada', { expiresIn: 4 }));
+      const silent = TestSession.open(wire, server, await token('bob', { expiresIn: 4 }));
       assert.equal(await renewing.ask({ case: 'hello', value: { userId: 'ada' } }), 'welcome');
       assert.equal(await silent.ask({ case: 'hello', value: { userId: 'bob' } }), 'welcome');
       await waitFor('the notice', () => renewing.has('tokenExpiring') && silent.has('tokenExpiring'));
@@ -80,7 +82,7 @@ describe('authentication', () => {
   });
 
   it('ends subscriptions when their token expires', async () => {
-    const value = await token('ada', { expiresIn: 1 });
+    const value = await token('ada', { expiresIn: 3 });
     const events = new EventReader(`${server.httpUrl}/v1/events?watch=carol`, bearer(value));
     const streams = [
       createGrpcTransport({ baseUrl: `http://127.0.0.1:${server.grpcPort}` }),
@@ -112,6 +114,22 @@ describe('authentication', () => {
     assert.equal(await askGrpc(server.grpcPort, path, bearer(apiKeys.read)), '7');
     assert.equal(await askGrpc(server.grpcPort, path, bearer(apiKeys.admin)), '0');
     assert.equal(await askGrpc(server.grpcPort, '/grpc.health.v1.Health/Check', {}), '0');
+  });
+
+  it('is spoken by the commands', async () => {
+    const run = async (token: string | undefined) => {
+      const lines: string[] = [];
+      const { signal } = new AbortController();
+      const print = (line: string) => lines.push(line);
+      const address = `127.0.0.1:${server.grpcPort}`;
+      const context = { address, token, json: true, colour: false, signal, print };
+      await getCommand(context, ['ada']);
+      await topCommand(context, { url: server.httpUrl, once: true, columns: undefined });
+      return lines.length;
+    };
+    assert.equal(await run(apiKeys.admin), 2);
+    await assert.rejects(run(undefined), CommandError);
+    await assert.rejects(run(apiKeys.read), /PILOTLIGHT_TOKEN/);
   });
 
   it('reads its keys again when the file changes, and keeps them when the change is no good', async () => {
@@ -300,13 +318,13 @@ describe('an issuer of keys (JWKS)', () => {
   });
 
   it('that goes away is served stale, for as long as that is allowed', async () => {
-    const keys = newKeys({ cacheMs: 1, staleMs: 1000 });
+    const keys = newKeys({ cacheMs: 1, staleMs: 2500 });
     answer = keySet('one');
     assert.equal(await verify(keys, 'one'), 'ada');
     answer = (response) => response.socket?.destroy();
     await sleep(150);
     assert.equal(await verify(keys, 'one'), 'ada');
-    await sleep(1000);
+    await sleep(2500);
     await assert.rejects(verify(keys, 'one'));
     answer = keySet('one');
     await sleep(110);

@@ -10,6 +10,7 @@ import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Gate } from '../../security/gate.ts';
+import type { TlsFiles } from '../../security/tls.ts';
 import { Doorway } from '../presence-calls.ts';
 import type { WelcomeFacts } from '../session/frames.ts';
 import { behindScope } from './caller.ts';
@@ -22,6 +23,8 @@ export interface GrpcTransportOptions extends WelcomeFacts {
   readonly sessions: Sessions;
   /** Silence of a connection after which the client is pinged; it has `pongTimeoutMs` to answer. */
   readonly pingIntervalMs: number;
+  /** undefined: plain text. */
+  readonly tls: TlsFiles | undefined;
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
@@ -39,9 +42,11 @@ export class GrpcTransport {
   constructor(options: GrpcTransportOptions) {
     this.#options = options;
     this.#server = new GrpcServer({
+      tls: options.tls?.options,
       keepalive: { timeMs: options.pingIntervalMs, timeoutMs: options.pongTimeoutMs },
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });
+    options.tls?.onChange((tls) => this.#server.renewTls(tls));
     this.#doorway = new Doorway({ ...options, transport: 'grpc', toError: toGrpcError });
     registerPresence(this.#server, this.#doorway);
     registerConnect(this.#server, options.sessions, options.gate, options);

@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Server as TlsServer } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
 import { fastifyConnectPlugin } from '@connectrpc/connect-fastify';
 import cors from '@fastify/cors';
@@ -12,6 +13,7 @@ import type { Log } from '../../observe/log.ts';
 import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
 import type { Gate } from '../../security/gate.ts';
+import type { TlsFiles } from '../../security/tls.ts';
 import { Doorway } from '../presence-calls.ts';
 import { callerOf, guardOperatorRoutes } from './caller.ts';
 import { callerKey, connectRoutes, toConnectError } from './connect-routes.ts';
@@ -29,6 +31,8 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly gate: Gate;
+  /** undefined: plain text. */
+  readonly tls: TlsFiles | undefined;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
   readonly maxBulkUsers: number;
@@ -87,11 +91,11 @@ export class HttpTransport {
   }
 
   #createApp(): FastifyInstance {
-    const { gate, allowedOrigins, maxBulkUsers, log, tracing } = this.#options;
+    const { gate, tls, allowedOrigins, maxBulkUsers, log, tracing } = this.#options;
     const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
       bodyLimit: maxBodyBytes,
-      http: { maxHeaderSize: maxHeadBytes },
+      ...listenerOptions(tls),
       clientErrorHandler: refuseSocket,
       requestTimeout: 10_000,
       // Longer than proxies keep theirs, so that they do not send into a connection that closes.
@@ -104,6 +108,7 @@ export class HttpTransport {
         answerError(reply, PresenceError.invalidArgument('the URL', 'is malformed'));
       },
     });
+    tls?.onChange((options) => (app.server as unknown as TlsServer).setSecureContext(options));
     // A form or a text is no message: JSON is asked for by name, which also makes browsers ask for leave first (CORS).
     app.removeContentTypeParser('text/plain');
     // Messages are written by protobuf-es, in full and as they are; the response schemas describe, they do not filter.
@@ -124,7 +129,11 @@ export class HttpTransport {
     }
     guardOperatorRoutes(app, gate);
     app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
-    app.register(helmet, securityHeaders);
+    app.register(helmet, {
+      ...securityHeaders,
+      // Whoever ends TLS decides on it.
+      strictTransportSecurity: tls !== undefined && { maxAge: 31_536_000, includeSubDomains: false },
+    });
     app.register(swagger, openApi(this.#options.version));
     app.register(async (api) => {
       usersRoutes(api, { doorway: this.#json, maxBulkUsers });
@@ -145,6 +154,12 @@ export class HttpTransport {
   }
 }
 
+/** Fastify gives the server another type with `https`; what is used of it here is the same. */
+function listenerOptions(tls: TlsFiles | undefined): object {
+  const maxHeaderSize = maxHeadBytes;
+  return tls === undefined ? { http: { maxHeaderSize } } : { https: { ...tls.options, maxHeaderSize } };
+}
+
 const securityHeaders = {
   contentSecurityPolicy: {
     useDefaults: false,
@@ -161,8 +176,6 @@ const securityHeaders = {
       frameAncestors: ["'none'"],
     },
   },
-  // Whoever ends TLS in front of this server decides on it.
-  strictTransportSecurity: false,
   // Pages on the allow-list read answers by CORS.
   crossOriginResourcePolicy: { policy: 'cross-origin' },
 } as const;
