@@ -88,7 +88,8 @@ function looksAlike(a: UserState, b: UserState): boolean {
   return (
     a.status === b.status &&
     a.activity === b.activity &&
-    a.lastSeen === b.lastSeen &&
+    // While ONLINE it moves with every renewal, and tells nobody anything.
+    (a.status === 'ONLINE' || a.lastSeen === b.lastSeen) &&
     a.customStatus?.text === b.customStatus?.text &&
     a.customStatus?.emoji === b.customStatus?.emoji &&
     a.customStatus?.expiresAt === b.customStatus?.expiresAt
