@@ -6,22 +6,26 @@
 -- Returns a state line for each, separated by newlines: empty for a user never heard of, `?` for one that read.lua has
 -- to be asked about, because that takes more keys.
 
-local ttl, start = tonumber(ARGV[1]), ARGV[2]
-local lines = {}
+local ttl, call = tonumber(ARGV[1]), redis.call
+local status_start, meta_start = ARGV[2] .. 'user:status:', ARGV[2] .. 'user:meta:'
+local lines, number = {}, 0
 for user in string.gmatch(ARGV[3], '[^\n]+') do
-  local status_key = start .. 'user:status:' .. user
-  local m = redis.call('HMGET', start .. 'user:meta:' .. user, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y')
+  number = number + 1
+  local m = call('HMGET', meta_start .. user, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y')
   local status, line = m[1], ''
-  if status ~= '1' and redis.call('GET', status_key) == 'online' then
-    line = '?'
-  elseif status then
-    local last_seen, custom = m[7] or '0', m[9] and string.match(m[9], '[^\30]*$') or ''
+  if status then
+    local last_seen, activity = m[7] or '0', '0'
     if status == '1' then
-      local deadline = m[8] and tonumber(m[8]) or redis.call('PEXPIRETIME', status_key)
+      activity = m[2] or '1'
+      local deadline = m[8] and tonumber(m[8]) or call('PEXPIRETIME', status_start .. user)
       last_seen = deadline > 0 and deadline - ttl
     end
-    line = last_seen and table.concat({ m[4], user, status, m[2], m[3], m[5], m[6], last_seen, custom }, '\31') or '?'
+    -- One expression is one string for Lua, where table.concat would be a table and ten.
+    line = last_seen and m[4] .. '\31' .. user .. '\31' .. status .. '\31' .. activity .. '\31' .. m[3] .. '\31' .. m[5]
+      .. '\31' .. m[6] .. '\31' .. last_seen .. '\31' .. (m[9] and string.match(m[9], '[^\30]*$') or '') or '?'
+  elseif call('GET', status_start .. user) == 'online' then
+    line = '?'
   end
-  lines[#lines + 1] = line
+  lines[number] = line
 end
 return table.concat(lines, '\n')
