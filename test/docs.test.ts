@@ -48,6 +48,16 @@ describe('documentation', () => {
     );
   });
 
+  it('ARCHITECTURE.md has every key of Redis that keys.ts has, with its type, and no other', () => {
+    const comment = read('src/store/redis/keys.ts').replaceAll(/^ \* /gm, '');
+    const table = (text: string) =>
+      [...text.matchAll(/^\| ((?:channel )?`(?:user|presence):?[^`]*`) \| ([^|]+) \|/gm)].map(
+        ([, key, type]) => `${key} ${type}`,
+      );
+    assert.deepEqual(table(read('ARCHITECTURE.md')), table(comment));
+    assert.ok(table(comment).length > 10);
+  });
+
   it('links between documents lead somewhere', () => {
     const files = [
       'README.md',
