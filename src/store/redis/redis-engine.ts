@@ -201,6 +201,11 @@ export class RedisEngine {
         await sleep(movingRetryMs);
         return this.#send(again);
       default:
+        // Also a script whose further keys are on their way to another server, which it cannot say in one word.
+        if (message.includes('non local key')) {
+          await sleep(movingRetryMs);
+          return this.#send(again);
+        }
         // A demoted master, a shard without one, a closed connection: somebody else may hold the partition by now.
         this.#locateNow();
     }
