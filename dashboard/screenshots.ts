@@ -3,17 +3,18 @@
  *
  *     node dashboard/screenshots.ts [seconds of life before the pictures; default 150]
  */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { BrowserContextOptions } from 'playwright-core';
-import { demoCommand } from '../src/cli/demo-command.ts';
 import { buildDashboard, launchBrowser } from '../test/support/browser.ts';
-import { startServer } from '../test/support/pilotlight.ts';
 import { RedisServer } from '../test/support/redis-server.ts';
 
 const lifeSeconds = Number(process.argv[2] ?? 150);
 const folder = fileURLToPath(new URL('../docs/images/', import.meta.url));
+const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 const wide = { width: 1280, height: 900 };
 
 const pictures: [file: string, options: BrowserContextOptions][] = [
@@ -21,6 +22,25 @@ const pictures: [file: string, options: BrowserContextOptions][] = [
   ['dashboard-light.png', { colorScheme: 'light', viewport: wide }],
   ['dashboard-phone.png', { colorScheme: 'dark', viewport: { width: 390, height: 844 } }],
 ];
+const children: ChildProcess[] = [];
+
+function pilotlight(args: readonly string[], environment: Record<string, string> = {}): ChildProcess {
+  const options = { env: { ...process.env, ...environment } };
+  const child = spawn(process.execPath, [main, ...args], {
+    ...options,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  return child;
+}
+
+/** A server as its users run it. @returns its gRPC and HTTP addresses */
+async function serve(environment: Record<string, string>): Promise<[grpc: string, http: string]> {
+  const child = pilotlight(['serve'], { ...environment, GRPC_PORT: '0', HTTP_PORT: '0', LOG_LEVEL: 'error' });
+  const [line] = await once(child.stdout as NodeJS.ReadableStream, 'data');
+  const [, grpc, http] = /gRPC on (\S+), HTTP on (\S+),/.exec(String(line)) as RegExpExecArray;
+  return [grpc as string, http as string];
+}
 
 mkdirSync(folder, { recursive: true });
 await buildDashboard();
@@ -31,37 +51,24 @@ const environment = {
   HEARTBEAT_INTERVAL: '8s',
   DISCONNECT_GRACE: '1s',
 };
-const servers = await Promise.all([startServer(environment), startServer(environment)]);
-const aborter = new AbortController();
-const demos = servers.map((server, index) =>
-  demoCommand(
-    {
-      address: `127.0.0.1:${server.grpcPort}`,
-      json: false,
-      colour: false,
-      signal: aborter.signal,
-      print: (line) => console.log(`demo ${index}: ${line}`),
-    },
-    { users: index === 0 ? 220 : 300, forMs: undefined },
-  ),
-);
 const browser = await launchBrowser();
 try {
+  const [, http] = await serve(environment);
+  const [otherGrpc] = await serve(environment);
+  pilotlight(['demo', '--address', otherGrpc, '--users', '280']);
   await sleep(lifeSeconds * 1000);
   for (const [file, options] of pictures) {
     const page = await browser.newPage(options);
-    await page.goto(`${servers[0]?.httpUrl}/?user=grace.wren`);
+    await page.goto(`http://${http}/?user=grace.wren`);
     await page.locator('[data-link="live"]').waitFor();
-    // A few lights come and go, and the latencies settle.
+    // A few lights come and go.
     await sleep(4000);
     await page.screenshot({ path: folder + file, fullPage: true });
     await page.close();
     console.log(file);
   }
 } finally {
-  aborter.abort();
   await browser.close();
-  await Promise.all(demos);
-  await Promise.all(servers.map((server) => server.stop()));
+  for (const child of children) child.kill('SIGKILL');
   await redis.stop();
 }

@@ -35,7 +35,7 @@ describe('pilotlight demo and top', () => {
 
   before(async () => {
     server = await startServer({ USER_STATUS_TTL: '10s', HEARTBEAT_INTERVAL: '1s' });
-    await waitFor('the first sample', async () => (await stats()).sample !== undefined);
+    await waitFor('the first sample', async () => (await stats()).sample !== undefined, 20_000);
   });
   after(() => server.stop());
 
@@ -58,7 +58,7 @@ describe('pilotlight demo and top', () => {
 
   it('top shows the whole system at one look', async () => {
     await server.client.setUserStatus({ userId: 'ada', status: 1 });
-    await waitFor('the sample', async () => (await stats()).sample.online === 1);
+    await waitFor('the sample', async () => (await stats()).sample.online === 1, 20_000);
     const top = pilotlight('top', '--url', server.httpUrl, '--once');
     assert.equal(await top.exit, 0, top.out());
     assert.match(top.out(), /^Pilotlight \S+ {2}● ready {2}memory engine, 1 node$/m);
