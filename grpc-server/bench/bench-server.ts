@@ -1,7 +1,8 @@
 /**
- * One server under test in a process of its own: `bench-server.ts ours|grpc-js`. Talks to the benchmark by
+ * One server under test in a process of its own: `bench-server.ts ours|grpc-js|sockets`. Talks to the benchmark by
  * IPC: says its port; on 'broadcast' writes one change to every watcher; on 'memory' and 'cpu' reports what it has used.
  */
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import grpc from '@grpc/grpc-js';
 import { encodeMessage, GrpcServer, type ServerStream } from '../src/index.ts';
 import {
@@ -105,7 +106,25 @@ async function grpcJs(): Promise<Subject> {
   };
 }
 
-const subject = process.argv[2] === 'ours' ? await ours() : await grpcJs();
+/** What any server must do for a fan-out and nothing else: one write of prepared bytes to each socket. */
+async function sockets(): Promise<Subject> {
+  const watchers: Socket[] = [];
+  const opening = Buffer.alloc(100);
+  const frame = Buffer.alloc(9 + encodeMessage(WATCH, update).frame.length);
+  const server = createServer({ noDelay: true }, (socket) => {
+    watchers.push(socket);
+    socket.on('error', () => {}); // a client that is gone; 'close' follows
+    socket.once('data', () => socket.write(opening));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const broadcast = (): void => {
+    for (const watcher of watchers) watcher.write(frame);
+  };
+  return { port: (server.address() as AddressInfo).port, broadcast };
+}
+
+const SUBJECTS: Record<string, () => Promise<Subject>> = { ours, 'grpc-js': grpcJs, sockets };
+const subject = await (SUBJECTS[process.argv[2] ?? ''] ?? ours)();
 
 process.on('message', (request: string) => {
   if (request === 'broadcast') {

@@ -1,7 +1,8 @@
 /**
- * The transport against @grpc/grpc-js in the same run, and the ratios:
+ * The transport against @grpc/grpc-js in the same run; prints the table of the README and the decision record:
  *   node grpc-server/bench/transport.ts [watchers]
- * Unary and server streaming need `h2load` (nghttp2-client). Fan-out needs nothing but sockets.
+ * Unary and server streaming need `h2load` (nghttp2-client). Fan-out needs nothing but sockets; its floor is measured
+ * too, by a server that does nothing but one write of prepared bytes to each socket.
  */
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -62,6 +63,8 @@ function h2load(port: number, path: string, requests: number): number {
 interface Fanout {
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** CPU of the server for one watcher of one broadcast. */
+  readonly cpuUs: number;
   readonly kbPerWatcher: number;
 }
 
@@ -78,15 +81,19 @@ async function fanout(server: ChildProcess, port: number): Promise<Fanout> {
 
   const p50s: number[] = [];
   const p99s: number[] = [];
+  let cpuUs = Number.POSITIVE_INFINITY;
   for (let round = 0; round < BROADCASTS + 2; round++) {
     const told = clients.map((client) => reply<{ arrivalsNs: string[] }>(client, 'listen'));
     await sleep(300);
+    const cpuBefore = await reply<{ cpuUs: number }>(server, 'cpu');
     const { sentNs } = await reply<{ sentNs: string }>(server, 'broadcast');
     const arrivals = (await Promise.all(told)).flatMap((report) => report.arrivalsNs);
     if (arrivals.length !== WATCHERS) throw new Error(`${arrivals.length} of ${WATCHERS} watchers were told`);
+    const cpuAfter = await reply<{ cpuUs: number }>(server, 'cpu');
     const delaysMs = arrivals.map((at) => Number(BigInt(at) - BigInt(sentNs)) / 1e6);
     // The first two warm up.
     if (round < 2) continue;
+    cpuUs = Math.min(cpuUs, (cpuAfter.cpuUs - cpuBefore.cpuUs) / WATCHERS);
     p50s.push(quantile(delaysMs, 0.5));
     p99s.push(quantile(delaysMs, 0.99));
   }
@@ -94,6 +101,7 @@ async function fanout(server: ChildProcess, port: number): Promise<Fanout> {
   return {
     p50Ms: quantile(p50s, 0.5),
     p99Ms: quantile(p99s, 0.5),
+    cpuUs,
     kbPerWatcher: (after.rssBytes - before.rssBytes) / 1024 / WATCHERS,
   };
 }
@@ -125,6 +133,7 @@ interface Load {
 }
 
 const rows: Row[] = [];
+let floor = '';
 
 /** Both servers run at once and are loaded in turn, so that both meet the same disturbances; the best round counts. */
 async function measureLoad(load: Load): Promise<void> {
@@ -156,19 +165,22 @@ async function measureLoad(load: Load): Promise<void> {
 }
 
 async function measureFanout() {
-  const found: Partial<Record<Subject, Fanout>> = {};
-  for (const subject of SUBJECTS) {
+  const found: Partial<Record<Subject | 'sockets', Fanout>> = {};
+  for (const subject of [...SUBJECTS, 'sockets'] as const) {
     const server = start('./bench-server.ts', [subject]);
     const { port } = await reply<{ port: number }>(server);
     found[subject] = await fanout(server, port);
     await stop(server);
   }
-  const { 'grpc-js': theirs, ours } = found as Record<Subject, Fanout>;
-  const name = `fan-out to ${WATCHERS} connections`;
+  const { 'grpc-js': theirs, ours, sockets } = found as Record<Subject | 'sockets', Fanout>;
+  const name = `fan-out to ${WATCHERS.toLocaleString('en')} connections`;
   rows.push({ name: `${name}, p50`, unit: 'ms', values: { 'grpc-js': theirs.p50Ms, ours: ours.p50Ms } });
   rows.push({ name: `${name}, p99`, unit: 'ms', values: { 'grpc-js': theirs.p99Ms, ours: ours.p99Ms } });
+  const cpu = { 'grpc-js': theirs.cpuUs, ours: ours.cpuUs };
+  rows.push({ name: `${name}: CPU of the server`, unit: 'us each', values: cpu });
   const memory = { 'grpc-js': theirs.kbPerWatcher, ours: ours.kbPerWatcher };
   rows.push({ name: 'memory of a watching connection (RSS)', unit: 'KB', values: memory });
+  floor = `One write of prepared bytes to each of these sockets, and nothing else: p50 ${sockets.p50Ms.toFixed(1)} ms, p99 ${sockets.p99Ms.toFixed(1)} ms, CPU ${sockets.cpuUs.toFixed(1)} us each.`;
 }
 
 try {
@@ -183,9 +195,11 @@ try {
 }
 
 console.log(`Node ${process.version}, ${cpus().length} x ${cpus()[0]?.model.trim()}`);
-console.log('| | grpc-js | ours | ours / grpc-js |\n|---|---:|---:|---:|');
+console.log('\n| | grpc-js | ours | ratio |\n|---|---:|---:|---:|');
 for (const { name, unit, values } of rows) {
   const digits = unit.endsWith('/s') ? 0 : 1;
-  const cells = SUBJECTS.map((subject) => `${values[subject].toFixed(digits)} ${unit}`);
-  console.log(`| ${name} | ${cells.join(' | ')} | ${(values.ours / values['grpc-js']).toFixed(2)} |`);
+  const format = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  const cells = SUBJECTS.map((subject) => `${values[subject].toLocaleString('en', format)} ${unit}`);
+  console.log(`| ${name} | ${cells.join(' | ')} | ${(values.ours / values['grpc-js']).toPrecision(2)} |`);
 }
+if (floor !== '') console.log(`\n${floor}`);
