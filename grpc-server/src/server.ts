@@ -1,6 +1,11 @@
 /** The server: listening, TLS, registration of methods, drain and close. */
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { createServer as createTlsServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import {
+  createServer as createTlsServer,
+  type TLSSocket,
+  type TlsOptions,
+  Server as TlsServer,
+} from 'node:tls';
 import type {
   BidiHandler,
   ClientStreamHandler,
@@ -181,6 +186,13 @@ export class GrpcServer implements ConnectionHost {
         resolve({ host: address.address, port: address.port });
       });
     });
+  }
+
+  /** Takes another key and certificate for connections to come. Throws on what is no such thing. */
+  renewTls(tls: TlsOptions): void {
+    if (this.listener instanceof TlsServer) {
+      this.listener.setSecureContext(secureTlsOptions(tls, this.limits.handshakeTimeoutMs));
+    }
   }
 
   /**
