@@ -88,7 +88,7 @@ export function Overview({ stats, theme }: { readonly stats: Stats; readonly the
           />
         </section>
         <section className="card" aria-labelledby="latency-title">
-          <h2 id="latency-title">Latency on this node</h2>
+          <h2 id="latency-title">Latency of the slowest node</h2>
           <ul className="legend">
             <li>
               <i className="swatch line-heartbeat" aria-hidden="true" />

@@ -156,8 +156,8 @@ export class Monitor {
       online,
       transitions: this.#takeTransitions(),
       heartbeats: nodes.reduce((sum, node) => sum + node.heartbeatsPerSecond, 0),
-      heartbeatMs: own.heartbeatMs,
-      fanOutMs: own.fanOutMs,
+      heartbeatMs: slowest(nodes.map((node) => node.heartbeatMs)),
+      fanOutMs: slowest(nodes.map((node) => node.fanOutMs)),
     };
     this.#history.push(sample);
     if (this.#history.length > keptSamples) this.#history.shift();
@@ -246,6 +246,13 @@ export class Monitor {
 /** What the engine could not tell this time is left out; its failures are counted where they happen. */
 function nothing(): null {
   return null;
+}
+
+/** What no node exceeds: an average would hide the one that is sick. */
+function slowest(nodes: readonly Quantiles[]): Quantiles {
+  const known = nodes.filter((it) => it !== null);
+  if (known.length === 0) return null;
+  return { p50: Math.max(...known.map(({ p50 }) => p50)), p99: Math.max(...known.map(({ p99 }) => p99)) };
 }
 
 function quantiles(counts: ArrayLike<number>): Quantiles {

@@ -56,7 +56,9 @@ export interface Sample {
   readonly transitions: Readonly<Record<Cause, number>>;
   /** Of all nodes. */
   readonly heartbeats: number;
+  /** Of the slowest node. */
   readonly heartbeatMs: Quantiles;
+  /** Of the slowest node. */
   readonly fanOutMs: Quantiles;
 }
 
