@@ -96,6 +96,11 @@ interface Step {
   readonly environment?: Record<string, string>;
 }
 
+/** Benchmarks that start their own servers and print a table. */
+const printed: readonly { readonly name: string; readonly args: readonly string[] }[] = [
+  { name: 'memory', args: ['bench/sessions.ts', '--sessions', '9000', '--seconds', '10', '--recovery', '0'] },
+];
+
 const processes = ['--processes', '2'];
 const watchers = [
   '--connections',
@@ -135,7 +140,7 @@ const steps: readonly Step[] = [
       ],
     }),
   ),
-  ...(['stream', 'grpc', 'websocket'] as const).map(
+  ...(['grpc', 'websocket'] as const).map(
     (kind): Step => ({
       name: `sessions-${kind}`,
       engine: 'redis',
@@ -280,6 +285,12 @@ for (const step of steps) {
     process.exitCode = 1;
     process.stderr.write(`${step.name} failed: ${(error as Error).message}\n`);
   });
+}
+for (const { name, args } of printed) {
+  if (only && !only.includes(name)) continue;
+  const output = execFileSync(process.execPath, args, { cwd: root, encoding: 'utf8', timeout: runTimeoutMs });
+  process.stdout.write(output);
+  writeFileSync(join(folder, `${name}.txt`), `node ${args.join(' ')}\n\n${output}`);
 }
 if (!values['no-peers'] && !only) {
   execFileSync(process.execPath, [join(root, 'bench/peers/run.ts'), '--json', join(folder, 'peers.json')], {

@@ -10,6 +10,8 @@ export interface RunOptions {
   readonly load: LoadOptions;
   readonly processes: number;
   readonly observed: readonly ObservedProcess[];
+  /** Awaited before memory is read, at the beginning and at the end; for those who can have garbage collected. */
+  readonly settleMemory?: () => Promise<void>;
   /** Starts a load process that speaks the messages of job.ts over IPC. */
   readonly fork: () => ChildProcess;
   readonly onProgress: (line: Progress) => void;
@@ -34,6 +36,7 @@ const holdsConnections: ReadonlySet<ScenarioName> = new Set(['fanout', 'sessions
 /** Runs a load in several processes and puts together what they find. @throws Error of the first that fails */
 export async function runLoad(options: RunOptions): Promise<RunResult> {
   const { scenario, load, processes, observed } = options;
+  await options.settleMemory?.();
   for (const process of observed) process.markIdle();
   const children = Array.from({ length: processes }, () => new LoadProcess(options.fork()));
   const stop = (): void => {
@@ -63,6 +66,7 @@ export async function runLoad(options: RunOptions): Promise<RunResult> {
     const measuredMs = untimed.has(scenario) ? Number.POSITIVE_INFINITY : load.durationMs;
     const merged = mergeResults(results, measuredMs);
     const connections = holdsConnections.has(scenario) ? load.connections : 0;
+    await options.settleMemory?.();
     const facts = observed.flatMap((process) => process.facts(connections));
     return { ...merged, facts: [...merged.facts, ...facts] };
   } finally {
