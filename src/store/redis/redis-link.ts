@@ -78,7 +78,9 @@ export class RedisLink {
     this.address = options.address;
     this.#options = options;
     this.#client = this.#open();
-    this.#reaper = setInterval(() => this.#reap(), Math.max(10, options.timeoutMs / 10));
+    // After a pause of this process, replies that came meanwhile are read before anything counts as overdue.
+    const reap = () => setImmediate(() => this.#reap());
+    this.#reaper = setInterval(reap, Math.max(10, options.timeoutMs / 10));
   }
 
   get available(): boolean {
@@ -212,6 +214,7 @@ export class RedisLink {
   }
 
   #reap(): void {
+    if (this.#stopped) return;
     const nowMs = performance.now();
     const overdueMs = nowMs - this.#options.timeoutMs;
     let done = 0;

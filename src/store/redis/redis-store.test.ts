@@ -219,6 +219,7 @@ describe('redis store, faults', () => {
   it('answers within the timeout when Redis hangs, fails at once after that, and resumes', async () => {
     const redis = await RedisServer.start();
     const store = await startStore(redis, { timeoutMs: 200, ttlMs: 60_000 });
+    await waitFor('the store to be available', () => store.available);
     await store.setOnline('u', null);
     redis.signal('SIGSTOP');
     await assertEngineError(store.heartbeat('u'), 200);

@@ -27,6 +27,8 @@ const claimIntervalMs = 200;
 const ownershipMs = 700;
 /** Users judged by one script call: about 1 ms of Redis, so that nobody else waits. */
 const batchUsers = 500;
+/** Users judged by calls that are sent together. */
+const usersAtOnce = 1000;
 
 /** A pause in sweeping that means an outage: heartbeats may have been lost in it. Longer than taking over lasts. */
 function outageMs(ttlMs: number): number {
@@ -193,7 +195,7 @@ export class Sweeper {
     }
   }
 
-  /** Rounds until nothing is due; partitions of a round are judged one after another, so that Redis serves others. */
+  /** Rounds until nothing is due. */
   async #sweep(group: readonly number[]): Promise<void> {
     const { engine, keys } = this.#options;
     const deadlines = group.map((partition) => keys.deadlines(partition));
@@ -206,14 +208,26 @@ export class Sweeper {
         deadlines,
         [String(batchUsers)],
       );
-      isMoreDue = false;
-      for (const [position, ...users] of found) {
-        await this.#judge(group[position - 1] as number, users);
-        isMoreDue ||= users.length === batchUsers;
-      }
+      isMoreDue = found.some(([, ...users]) => users.length === batchUsers);
+      await this.#judgeAll(found.map(([position, ...users]) => [group[position - 1] as number, users]));
     }
     await this.#sweepCustomStatuses(group);
     this.#sweepSeconds.observeSince(startMs);
+  }
+
+  /** Several partitions at once, since each takes a round trip; not too many, so that Redis serves others in between. */
+  async #judgeAll(due: readonly (readonly [partition: number, users: readonly string[]])[]): Promise<void> {
+    let next = 0;
+    while (next < due.length) {
+      const judged: Promise<void>[] = [];
+      let users = 0;
+      while (next < due.length && (judged.length === 0 || users < usersAtOnce)) {
+        const [partition, some] = due[next++] as readonly [number, readonly string[]];
+        users += some.length;
+        judged.push(this.#judge(partition, some));
+      }
+      await Promise.all(judged);
+    }
   }
 
   /** What is left over for the next round is a batch and more in one partition, within 50 ms. */
