@@ -223,6 +223,8 @@ async function measure({ name, engine, args, environment }: Step): Promise<void>
     const timer = setTimeout(() => child.kill(), runTimeoutMs);
     await once(child, 'exit');
     clearTimeout(timer);
+    const metrics = await fetch(`http://127.0.0.1:${server.httpPort}/metrics`);
+    if (metrics.ok) writeFileSync(join(folder, `${name}.metrics.txt`), await metrics.text());
     if (server.redis) writeRedisFacts(file, await redisFacts(server.redis.port));
   } finally {
     await server.stop();
