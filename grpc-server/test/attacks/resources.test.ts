@@ -174,7 +174,7 @@ attack(
     );
     client.destroy();
   },
-  { limits: { writeStallTimeoutMs: 500, sendQueueBytes: 1 << 20 } },
+  { limits: { writeStallTimeoutMs: 3_000, sendQueueBytes: 1 << 20 } },
 );
 
 attack(
