@@ -9,13 +9,13 @@ import {
 } from '@bufbuild/protobuf';
 import type { MethodDefinition, MethodKind } from '@pilotlight/grpc-server';
 import {
-  Activity as ProtoActivity,
-  Cause as ProtoCause,
   type Connection,
   ConnectionKind,
   ConnectionSchema,
   type CustomStatus,
   CustomStatusSchema,
+  Activity as ProtoActivity,
+  Cause as ProtoCause,
   type StatusUpdateEvent,
   StatusUpdateEventSchema,
   UserStatus,
