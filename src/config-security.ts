@@ -1,5 +1,5 @@
 /** The options of authentication, TLS and limits: a part of the table in config.ts. */
-import { type ConfigOption, day, duration, minute, option, second } from './config-option.ts';
+import { type ConfigOption, day, duration, integer, minute, option, second } from './config-option.ts';
 
 export const authMethods = ['jwt', 'api-keys'] as const;
 export type AuthMethod = (typeof authMethods)[number];
@@ -38,6 +38,19 @@ export interface SecurityConfig {
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
   readonly tlsClientCa: string | undefined;
+  readonly rateLimitCalls: number;
+  readonly rateLimitUpdates: number;
+  readonly rateLimitWatchEdits: number;
+  readonly rateLimitBackendFactor: number;
+  readonly rateLimitAddressCalls: number;
+  readonly rateLimitAddressUpdates: number;
+  readonly rateLimitAddressWatchEdits: number;
+  readonly rateLimitConnections: number;
+  readonly rateLimitAuthFailures: number;
+  readonly maxConnections: number;
+  readonly maxStreams: number;
+  readonly maxWatchEdges: number;
+  readonly maxMemoryBytes: number;
 }
 
 type SecurityOptions = { readonly [Key in keyof SecurityConfig]: ConfigOption<SecurityConfig[Key]> };
@@ -59,6 +72,64 @@ export const securityOptions: SecurityOptions = {
   tlsCert: option('TLS_CERT', '', 'a file: PEM; with TLS_KEY', text),
   tlsKey: option('TLS_KEY', '', 'a file: PEM; with TLS_CERT', text),
   tlsClientCa: option('TLS_CLIENT_CA', '', 'a file: PEM; needs TLS_CERT', text),
+  rateLimitCalls: option('RATE_LIMIT_CALLS', '100', '0 to 1000000; 0: no limit', integer(0, 1_000_000)),
+  rateLimitUpdates: option('RATE_LIMIT_UPDATES', '20', '0 to 1000000; 0: no limit', integer(0, 1_000_000)),
+  rateLimitWatchEdits: option(
+    'RATE_LIMIT_WATCH_EDITS',
+    '5000',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  rateLimitBackendFactor: option(
+    'RATE_LIMIT_BACKEND_FACTOR',
+    '1000',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  rateLimitAddressCalls: option(
+    'RATE_LIMIT_ADDRESS_CALLS',
+    '0',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  rateLimitAddressUpdates: option(
+    'RATE_LIMIT_ADDRESS_UPDATES',
+    '0',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  rateLimitAddressWatchEdits: option(
+    'RATE_LIMIT_ADDRESS_WATCH_EDITS',
+    '0',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  rateLimitConnections: option(
+    'RATE_LIMIT_CONNECTIONS',
+    '0',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  rateLimitAuthFailures: option(
+    'RATE_LIMIT_AUTH_FAILURES',
+    '60',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
+  maxConnections: option('MAX_CONNECTIONS', '100000', '1 to 10000000', integer(1, 10_000_000)),
+  maxStreams: option('MAX_STREAMS', '100000', '0 to 10000000; 0: no limit', integer(0, 10_000_000)),
+  maxWatchEdges: option(
+    'MAX_WATCH_EDGES',
+    '10000000',
+    '0 to 1000000000; 0: no limit',
+    integer(0, 1_000_000_000),
+  ),
+  maxMemoryBytes: option(
+    'MAX_MEMORY',
+    '0',
+    '0 to 1000000000000 bytes; 0: no limit',
+    integer(0, 1_000_000_000_000),
+  ),
 };
 
 /** What is wrong among options that are fine one by one. */

@@ -13,6 +13,7 @@ import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { Authenticator } from './security/authenticator.ts';
 import { Gate } from './security/gate.ts';
+import { Limits } from './security/limits.ts';
 import { TlsFiles } from './security/tls.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
@@ -55,6 +56,7 @@ export class Server {
   readonly #connections: Connections;
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
+  readonly #limits: Limits;
   readonly #tls: TlsFiles | undefined;
   readonly #authenticator: Authenticator | undefined;
   readonly #monitor: Monitor;
@@ -97,7 +99,15 @@ export class Server {
       log,
     });
     this.#authenticator = config.auth.length > 0 ? new Authenticator({ ...config, log }) : undefined;
-    const gate = new Gate(this.#presence, this.#authenticator);
+    this.#limits = new Limits(config, () => {
+      const { subscriptions, watches } = this.#hub.stats();
+      return { streams: subscriptions, watchEdges: watches, memoryBytes: process.memoryUsage.rss() };
+    });
+    const gate = new Gate({
+      presence: this.#presence,
+      authenticator: this.#authenticator,
+      limits: this.#limits,
+    });
     const { tlsCert, tlsKey } = config;
     const isSecure = tlsCert !== undefined && tlsKey !== undefined;
     this.#tls = isSecure ? new TlsFiles({ ...config, tlsCert, tlsKey, log }) : undefined;
@@ -238,6 +248,7 @@ export class Server {
       hub: () => this.#hub.stats(),
       transitions: () => this.#transitions.stats(),
       heartbeats: () => this.#presence.stats(),
+      refused: () => this.#limits.refused,
       connections: () => ({
         grpc: this.#grpc.stats().streams,
         websocket: this.#webSocket.stats().connections,

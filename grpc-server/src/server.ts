@@ -48,6 +48,8 @@ export interface GrpcServerOptions {
   readonly onError?: (error: unknown, context: string) => void;
   /** Answers what is not gRPC. Default: 405, 415 or UNIMPLEMENTED. */
   readonly fallback?: Fallback | undefined;
+  /** Whether a client of this address may connect now; refused ones are closed unread. Default: all. */
+  readonly accept?: (address: string) => boolean;
 }
 
 export interface ListenOptions {
@@ -99,6 +101,7 @@ export class GrpcServer implements ConnectionHost {
   private readonly now: () => number;
   private readonly errorListener: (error: unknown, context: string) => void;
   private readonly fallback: Fallback | undefined;
+  private readonly mayConnect: (address: string) => boolean;
   private readonly routes = new Map<string, Route>();
   private readonly connections = new Set<Connection>();
   /** Sockets whose TLS handshake is under way, by their endpoints. */
@@ -123,6 +126,7 @@ export class GrpcServer implements ConnectionHost {
     this.now = options.now ?? (() => performance.now());
     this.errorListener = options.onError ?? ((error, context) => console.error(context, error));
     this.fallback = options.fallback;
+    this.mayConnect = options.accept ?? (() => true);
     this.outbox = new Outbox((error) => this.onError(error, 'flush'));
     this.wheel = new TimerWheel(
       () => this.nowMs(),
@@ -294,8 +298,8 @@ export class GrpcServer implements ConnectionHost {
   }
 
   private mayAccept(socket: Socket): boolean {
-    if (!this.draining && this.connections.size + this.handshakes.size < this.limits.maxConnections)
-      return true;
+    const hasRoom = this.connections.size + this.handshakes.size < this.limits.maxConnections;
+    if (!this.draining && hasRoom && this.mayConnect(socket.remoteAddress ?? '')) return true;
     this.refusedConnections++;
     socket.on('error', ignoreError);
     socket.destroy();

@@ -35,6 +35,11 @@ export const metricTable = {
     help: 'Heartbeats answered: renewed, or refused after a sign-out.',
     labels: ['outcome'],
   },
+  pilotlight_refusals_total: {
+    type: 'counter',
+    help: 'Calls, connections and newcomers refused by a limit.',
+    labels: ['limit'],
+  },
   pilotlight_transitions_total: {
     type: 'counter',
     help: 'Transitions of the whole system as they arrived here: take max() over nodes, not sum().',
@@ -183,6 +188,7 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
     pilotlight_watched_users: one(hub.users),
     pilotlight_watch_edges: one(hub.watches),
     pilotlight_heartbeats_total: each('outcome', { renewed: renewedHeartbeats, refused: refusedHeartbeats }),
+    pilotlight_refusals_total: each('limit', sources.refused()),
     pilotlight_transitions_total: each('cause', transitions.counts),
     pilotlight_rpc_duration_seconds: rpcs(sources.calls()),
     pilotlight_fanout_duration_seconds: buckets('pilotlight_fanout_duration_seconds', hub.fanOut),

@@ -33,6 +33,8 @@ export interface Sources {
     readonly feedLag: Histogram;
     readonly expiryLateness: Histogram;
   };
+  /** How often somebody was refused, by what for. */
+  readonly refused: () => Readonly<Record<string, number>>;
   readonly heartbeats: () => { readonly renewedHeartbeats: number; readonly refusedHeartbeats: number };
   /** By transport. */
   readonly connections: () => { readonly grpc: number; readonly websocket: number; readonly events: number };

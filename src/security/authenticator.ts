@@ -50,6 +50,17 @@ export class Authenticator {
   }
 
   /**
+   * Who a token that was seen before speaks for; undefined: it was not, or not lately.
+   *
+   * @throws PresenceError UNAUTHORIZED (unauthenticated): it has expired
+   */
+  recall(token: string): Principal | undefined {
+    if (token.length > maxTokenBytes) return undefined;
+    const known = this.#remembered.get(hash('sha256', token, 'base64'));
+    return known && this.checkTime(known);
+  }
+
+  /**
    * Who the token speaks for: at once where it was seen before.
    *
    * @throws PresenceError UNAUTHORIZED (unauthenticated)

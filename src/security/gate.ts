@@ -4,23 +4,35 @@ import type { TraceCarrier } from '../observe/tracing.ts';
 import { openAccess, type PresenceApi, type SessionAccess } from '../presence/presence-api.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
 import { GuardedPresence, refused } from './guarded-presence.ts';
+import { LimitedPresence } from './limited-presence.ts';
+import type { Limits } from './limits.ts';
 
 /** What a transport knows of who calls. */
 export interface Caller {
   /** The Authorization header or metadata. */
   readonly authorization: string | undefined;
+  /** Where the connection comes from, without a port. */
+  readonly address: string;
   /** Where the caller may have told a trace; absent: the trace that is running. */
   readonly trace?: TraceCarrier;
 }
 
-/** The one way from a transport to presence: nobody gets past it without saying who calls. */
+export interface GateOptions {
+  readonly presence: PresenceApi;
+  /** undefined: everybody may do everything. */
+  readonly authenticator: Authenticator | undefined;
+  readonly limits: Limits;
+}
+
+/** The one way from a transport to presence: nobody gets past it without saying who calls, or too often. */
 export class Gate {
+  readonly limits: Limits;
   readonly #presence: PresenceApi;
   readonly #authenticator: Authenticator | undefined;
   readonly #guarded = new WeakMap<Principal, GuardedPresence>();
 
-  /** @param authenticator undefined: everybody may do everything */
-  constructor(presence: PresenceApi, authenticator: Authenticator | undefined) {
+  constructor({ presence, authenticator, limits }: GateOptions) {
+    this.limits = limits;
     this.#presence = presence;
     this.#authenticator = authenticator;
   }
@@ -28,38 +40,61 @@ export class Gate {
   /**
    * What this caller may do.
    *
-   * @throws PresenceError UNAUTHORIZED (unauthenticated)
+   * @throws PresenceError UNAUTHORIZED (unauthenticated), RATE_LIMITED
    */
   enter(caller: Caller): PresenceApi | Promise<PresenceApi> {
-    if (!this.#authenticator) return this.#presence;
-    const principal = this.authenticate(bearerToken(caller.authorization ?? ''));
-    return principal instanceof Promise ? principal.then((it) => this.guard(it)) : this.guard(principal);
+    if (!this.#authenticator) return new LimitedPresence(this.#presence, this.limits, null, caller.address);
+    const { address } = caller;
+    const principal = this.authenticate(bearerToken(caller.authorization ?? ''), address);
+    return principal instanceof Promise
+      ? principal.then((it) => this.#limited(it, address))
+      : this.#limited(principal, address);
   }
 
   /**
    * Lets operators pass, to dashboard, metrics and reflection. Browsers can send Basic credentials, whose password is the
    * token; else they count only for the dashboard's session.
    *
-   * @throws PresenceError UNAUTHORIZED
+   * @throws PresenceError UNAUTHORIZED, RATE_LIMITED
    */
-  async operate({ authorization = '' }: Caller): Promise<void> {
+  async operate({ authorization = '', address }: Caller): Promise<void> {
     if (!this.#authenticator) return;
     const token = bearerToken(authorization) || basicPassword(authorization);
-    if (!mayOperate(await this.authenticate(token))) throw refused('operate this server');
+    if (!mayOperate(await this.authenticate(token, address))) throw refused('operate this server');
   }
 
   /** Who a new session will speak for. */
-  session({ authorization = '' }: Caller): SessionAccess {
-    if (!this.#authenticator) return openAccess(this.#presence);
+  session({ authorization = '', address }: Caller): SessionAccess {
+    if (!this.#authenticator) {
+      const limited = new LimitedPresence(this.#presence, this.limits, null, address);
+      return { ...openAccess(limited), enter: async () => this.limits.checkRoom() };
+    }
     // The dashboard's page has what its user told the browser; pages of other hosts are refused by their origin.
     const token = bearerToken(authorization) || basicPassword(authorization);
-    return new GuardedAccess(this, this.#authenticator.toleranceMs, token);
+    return new GuardedAccess(this, this.#authenticator.toleranceMs, token, address);
   }
 
-  /** @throws PresenceError UNAUTHORIZED (unauthenticated) */
-  authenticate(token: string): Principal | Promise<Principal> {
+  /**
+   * Tokens that are known pass whatever others of the same address did; unknown ones wait when too many were not valid.
+   *
+   * @throws PresenceError UNAUTHORIZED (unauthenticated), RATE_LIMITED
+   */
+  authenticate(token: string, address: string): Principal | Promise<Principal> {
+    const authenticator = this.#authenticator as Authenticator;
+    const failed = (error: unknown): never => {
+      this.limits.countAuthFailure(address);
+      throw error;
+    };
     if (token === '') throw PresenceError.unauthenticated('a token is required');
-    return (this.#authenticator as Authenticator).authenticate(token);
+    const known = authenticator.recall(token);
+    if (known) return known;
+    this.limits.checkPenalty(address);
+    try {
+      const principal = authenticator.authenticate(token);
+      return principal instanceof Promise ? principal.catch(failed) : principal;
+    } catch (error) {
+      return failed(error);
+    }
   }
 
   guard(principal: Principal): GuardedPresence {
@@ -70,6 +105,10 @@ export class Gate {
     }
     return guarded;
   }
+
+  #limited(principal: Principal, address: string): PresenceApi {
+    return new LimitedPresence(this.guard(principal), this.limits, principal, address);
+  }
 }
 
 /** A session's principal, known from its hello on. */
@@ -79,16 +118,19 @@ class GuardedAccess implements SessionAccess {
   /** Of the handshake; kept until the hello. */
   #token: string;
   #entered: GuardedPresence | undefined;
+  #presence: PresenceApi | undefined;
+  readonly #address: string;
 
-  constructor(gate: Gate, toleranceMs: number, token: string) {
+  constructor(gate: Gate, toleranceMs: number, token: string, address: string) {
+    this.#address = address;
     this.#gate = gate;
     this.toleranceMs = toleranceMs;
     this.#token = token;
   }
 
   get presence(): PresenceApi {
-    if (!this.#entered) throw PresenceError.unauthenticated('a token is required');
-    return this.#entered;
+    if (!this.#presence) throw PresenceError.unauthenticated('a token is required');
+    return this.#presence;
   }
 
   get expiresAtMs(): number {
@@ -96,20 +138,26 @@ class GuardedAccess implements SessionAccess {
   }
 
   async enter(token: string, userId: string): Promise<void> {
-    const principal = await this.#gate.authenticate(token === '' ? this.#token : token);
+    const principal = await this.#gate.authenticate(token === '' ? this.#token : token, this.#address);
     this.#token = '';
     const guarded = this.#gate.guard(principal);
     if (userId === '') guarded.requireRead();
     else guarded.requireUpdate(userId);
-    this.#entered = guarded;
+    this.#gate.limits.checkRoom();
+    this.#adopt(guarded);
   }
 
   async renew(token: string): Promise<void> {
-    const principal = await this.#gate.authenticate(token);
+    const principal = await this.#gate.authenticate(token, this.#address);
     const before = (this.#entered as GuardedPresence).principal;
     if (principal.kind !== before.kind || principal.id !== before.id) {
       throw refused('take over a session of somebody else');
     }
-    this.#entered = this.#gate.guard(principal);
+    this.#adopt(this.#gate.guard(principal));
+  }
+
+  #adopt(guarded: GuardedPresence): void {
+    this.#entered = guarded;
+    this.#presence = new LimitedPresence(guarded, this.#gate.limits, guarded.principal, this.#address);
   }
 }

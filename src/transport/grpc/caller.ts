@@ -26,9 +26,18 @@ class GrpcCaller implements Caller {
     return this.#call.metadata.get('authorization');
   }
 
+  get address(): string {
+    return addressOf(this.#call.peer);
+  }
+
   get trace(): TraceCarrier {
     return this.#call.metadata;
   }
+}
+
+/** `127.0.0.1:4711` or `[::1]:4711` without the port. */
+export function addressOf(peer: string): string {
+  return peer.slice(0, peer.lastIndexOf(':'));
 }
 
 /** The same server, on which bidirectional methods are registered for operators only. */

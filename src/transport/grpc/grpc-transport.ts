@@ -25,6 +25,7 @@ export interface GrpcTransportOptions extends WelcomeFacts {
   readonly pingIntervalMs: number;
   /** undefined: plain text. */
   readonly tls: TlsFiles | undefined;
+  readonly maxConnections: number;
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
@@ -43,6 +44,8 @@ export class GrpcTransport {
     this.#options = options;
     this.#server = new GrpcServer({
       tls: options.tls?.options,
+      limits: { maxConnections: options.maxConnections },
+      accept: (address) => options.gate.limits.mayConnect(address),
       keepalive: { timeMs: options.pingIntervalMs, timeoutMs: options.pongTimeoutMs },
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });

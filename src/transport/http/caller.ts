@@ -3,8 +3,8 @@ import { PresenceError } from '../../core/errors.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { answerError } from './http-errors.ts';
 
-export function callerOf({ headers }: { readonly headers: FastifyRequest['headers'] }): Caller {
-  return { authorization: headers.authorization };
+export function callerOf({ headers, ip }: Pick<FastifyRequest, 'headers' | 'ip'>): Caller {
+  return { authorization: headers.authorization, address: ip };
 }
 
 /** What anybody may ask: probes, which say nothing of anybody. */

@@ -17,6 +17,7 @@ import type { RunningWatch } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/watch-hub.ts';
 import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
+import { errorFacts } from '../grpc/errors.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 
 /** Events that wait for a slow reader before it is told only latest states. */
@@ -34,13 +35,14 @@ const codes: Readonly<Record<PresenceError['grpcStatus'], Code>> = {
 
 /** The Connect and gRPC-Web face of an error: the same status and the same ErrorInfo as over gRPC. */
 export function toConnectError(error: PresenceError): ConnectError {
-  const info = { desc: ErrorInfoSchema, value: { reason: error.code, domain: 'presence.v1' } };
+  const value = { reason: error.code, domain: 'presence.v1', metadata: errorFacts(error) };
+  const info = { desc: ErrorInfoSchema, value };
   const code = codes[error.grpcStatus];
   return new ConnectError(error.message, code, undefined, [info], error.cause);
 }
 
 /** Who calls, as the request's headers say. */
-export const callerKey = createContextKey<Caller>({ authorization: undefined });
+export const callerKey = createContextKey<Caller>({ authorization: undefined, address: '' });
 
 /** The contract for browsers that generate their client from it: Connect and gRPC-Web. */
 export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void {

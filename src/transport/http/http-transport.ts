@@ -35,6 +35,7 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly tls: TlsFiles | undefined;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
+  readonly maxConnections: number;
   readonly maxBulkUsers: number;
   readonly stats: StatsSource;
   /** Version of the program, for the OpenAPI document. */
@@ -107,6 +108,10 @@ export class HttpTransport {
       frameworkErrors: (_error, _request, reply: FastifyReply) => {
         answerError(reply, PresenceError.invalidArgument('the URL', 'is malformed'));
       },
+    });
+    app.server.maxConnections = this.#options.maxConnections;
+    app.server.on('connection', (socket) => {
+      if (!gate.limits.mayConnect(socket.remoteAddress ?? '')) socket.destroy();
     });
     tls?.onChange((options) => (app.server as unknown as TlsServer).setSecureContext(options));
     // A form or a text is no message: JSON is asked for by name, which also makes browsers ask for leave first (CORS).

@@ -144,11 +144,12 @@ export class WebSocketTransport {
     })(this);
 }
 
-function callerOf({ headers }: IncomingMessage): Caller {
-  if (headers.authorization !== undefined) return { authorization: headers.authorization };
+function callerOf({ headers, socket }: IncomingMessage): Caller {
+  const address = socket.remoteAddress ?? '';
+  if (headers.authorization !== undefined) return { authorization: headers.authorization, address };
   const offered = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
   const named = offered.find((name) => name.startsWith(tokenSubprotocolPrefix));
-  return { authorization: named && `Bearer ${named.slice(tokenSubprotocolPrefix.length)}` };
+  return { authorization: named && `Bearer ${named.slice(tokenSubprotocolPrefix.length)}`, address };
 }
 
 function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {

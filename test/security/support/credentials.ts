@@ -42,6 +42,7 @@ export function secureEnvironment(keysFile: string): Record<string, string> {
     AUTH_JWT_AUDIENCE: audience,
     AUTH_API_KEYS_FILE: keysFile,
     AUTH_CLOCK_TOLERANCE: '1s',
+    RATE_LIMIT_AUTH_FAILURES: '0',
   };
 }
 

@@ -1,0 +1,91 @@
+import type { CustomStatusRequest } from '../core/custom-status.ts';
+import type { Activity, Status, UserState } from '../core/presence.ts';
+import type { Principal } from '../core/principal.ts';
+import type { ConnectionSeen } from '../core/store.ts';
+import type { EndableSink, HeartbeatResult, PresenceApi, RunningWatch } from '../presence/presence-api.ts';
+import type { Subscription, WatchSink } from '../presence/watch-hub.ts';
+import type { Limits, Rate } from './limits.ts';
+
+/** The same presence, as often as one caller may. Every method throws PresenceError RATE_LIMITED beyond that. */
+export class LimitedPresence implements PresenceApi {
+  readonly #presence: PresenceApi;
+  readonly #limits: Limits;
+  readonly #principal: Principal | null;
+  readonly #address: string;
+
+  /** @param principal null: nobody has to say who they are */
+  constructor(presence: PresenceApi, limits: Limits, principal: Principal | null, address: string) {
+    this.#presence = presence;
+    this.#limits = limits;
+    this.#principal = principal;
+    this.#address = address;
+  }
+
+  async setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState> {
+    this.#take('updates');
+    return this.#presence.setStatus(userId, status, activity);
+  }
+
+  async getStatus(userId: string): Promise<UserState> {
+    this.#take('calls');
+    return this.#presence.getStatus(userId);
+  }
+
+  async getStatuses(userIds: readonly string[]): Promise<UserState[]> {
+    this.#take('calls');
+    return this.#presence.getStatuses(userIds);
+  }
+
+  async heartbeat(userId: string): Promise<HeartbeatResult> {
+    this.#take('updates');
+    return this.#presence.heartbeat(userId);
+  }
+
+  async setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState> {
+    this.#take('updates');
+    return this.#presence.setCustomStatus(userId, request);
+  }
+
+  async getConnections(userId: string): Promise<ConnectionSeen[]> {
+    this.#take('calls');
+    return this.#presence.getConnections(userId);
+  }
+
+  watch(userId: string | null, sink: EndableSink): RunningWatch {
+    this.#take('calls');
+    this.#limits.checkRoom();
+    const watch = this.#presence.watch(userId, sink);
+    return {
+      add: async (userIds) => {
+        this.#edit(userIds.length);
+        await watch.add(userIds);
+      },
+      drained: () => watch.drained(),
+      close: () => watch.close(),
+    };
+  }
+
+  subscribe(sink: WatchSink): Subscription {
+    return this.#presence.subscribe(sink);
+  }
+
+  async addWatched(
+    subscription: Subscription,
+    userIds: readonly string[],
+    knownVersions?: ReadonlyMap<string, number>,
+  ): Promise<void> {
+    this.#edit(userIds.length);
+    await this.#presence.addWatched(subscription, userIds, knownVersions);
+  }
+
+  #edit(users: number): void {
+    this.#take('watch-edits', users);
+    this.#limits.checkWatchEdges(users);
+  }
+
+  #take(rate: Rate, cost = 1): void {
+    // An update is a call too.
+    if (rate === 'updates') this.#limits.take('calls', this.#principal, this.#address);
+    this.#limits.take(rate, this.#principal, this.#address, cost);
+  }
+}

@@ -1,0 +1,156 @@
+import { PresenceError } from '../core/errors.ts';
+import type { Principal } from '../core/principal.ts';
+import { TokenBuckets } from './token-buckets.ts';
+
+export interface LimitsOptions {
+  /** A second, for each user with a token; 0: none. */
+  readonly rateLimitCalls: number;
+  readonly rateLimitUpdates: number;
+  readonly rateLimitWatchEdits: number;
+  /** How many times as much a backend may; 0: no limit. */
+  readonly rateLimitBackendFactor: number;
+  /** A second, for each address; 0: none. */
+  readonly rateLimitAddressCalls: number;
+  readonly rateLimitAddressUpdates: number;
+  readonly rateLimitAddressWatchEdits: number;
+  readonly rateLimitConnections: number;
+  /** A minute, for each address; 0: none. */
+  readonly rateLimitAuthFailures: number;
+  /** Of this process; 0: none. */
+  readonly maxStreams: number;
+  readonly maxWatchEdges: number;
+  readonly maxMemoryBytes: number;
+}
+
+/** What this process holds now. */
+export interface Load {
+  readonly streams: number;
+  readonly watchEdges: number;
+  readonly memoryBytes: number;
+}
+
+/** Why somebody was refused; a label of the metrics. */
+export const refusals = [
+  'calls',
+  'updates',
+  'watch-edits',
+  'connections',
+  'auth-failures',
+  'streams',
+  'watch-edges',
+  'memory',
+] as const;
+export type Refusal = (typeof refusals)[number];
+export type Rate = 'calls' | 'updates' | 'watch-edits';
+
+/** When a newcomer who found no room should come back, ms. */
+const comeBackMs = 5000;
+/** Memory is asked for this often, ms. */
+const memoryAgeMs = 250;
+
+/** Who may do how much: by principal, by address, and of the whole process, where newcomers are refused first. */
+export class Limits {
+  readonly #options: LimitsOptions;
+  readonly #load: () => Load;
+  readonly #users: Readonly<Record<Rate, TokenBuckets>>;
+  readonly #backends: Readonly<Record<Rate, TokenBuckets>>;
+  readonly #addresses: Readonly<Record<Rate, TokenBuckets>>;
+  readonly #connections: TokenBuckets;
+  readonly #authFailures: TokenBuckets;
+  readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
+  #memory = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
+
+  /** @param load asked when a newcomer comes; its memory at most four times a second */
+  constructor(options: LimitsOptions, load: () => Load) {
+    this.#options = options;
+    this.#load = load;
+    const perPrincipal = (factor: number) => ({
+      calls: new TokenBuckets(options.rateLimitCalls * factor),
+      updates: new TokenBuckets(options.rateLimitUpdates * factor),
+      'watch-edits': new TokenBuckets(options.rateLimitWatchEdits * factor),
+    });
+    this.#users = perPrincipal(1);
+    this.#backends = perPrincipal(options.rateLimitBackendFactor);
+    this.#addresses = {
+      calls: new TokenBuckets(options.rateLimitAddressCalls),
+      updates: new TokenBuckets(options.rateLimitAddressUpdates),
+      'watch-edits': new TokenBuckets(options.rateLimitAddressWatchEdits),
+    };
+    this.#connections = new TokenBuckets(options.rateLimitConnections);
+    this.#authFailures = new TokenBuckets(options.rateLimitAuthFailures / 60, options.rateLimitAuthFailures);
+  }
+
+  /** How often somebody was refused, by what for. */
+  get refused(): Readonly<Record<Refusal, number>> {
+    return this.#refused;
+  }
+
+  /** @throws PresenceError RATE_LIMITED */
+  take(rate: Rate, principal: Principal | null, address: string, cost = 1): void {
+    const own = principal?.kind === 'backend' ? this.#backends[rate] : this.#users[rate];
+    const ownWaitMs = principal === null ? 0 : own.take(principal.id, cost);
+    const waitMs = ownWaitMs || this.#addresses[rate].take(address, cost);
+    if (waitMs > 0) throw this.#refuse(rate, waitMs, `too many ${rate.replace('-', ' ')}`);
+  }
+
+  /** A new TCP connection of this address. false: one too many. */
+  mayConnect(address: string): boolean {
+    if (this.#connections.take(address, 1) === 0) return true;
+    this.#refused.connections++;
+    return false;
+  }
+
+  /** Counts a token that was not valid. */
+  countAuthFailure(address: string): void {
+    this.#authFailures.take(address, 1);
+  }
+
+  /**
+   * Before a token that is not known is looked at: an address with too many failures waits, whatever it sends.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  checkPenalty(address: string): void {
+    const waitMs = this.#authFailures.wait(address);
+    if (waitMs > 0) throw this.#refuse('auth-failures', waitMs, 'too many tokens that are not valid');
+  }
+
+  /**
+   * Room for one more stream or session.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  checkRoom(): void {
+    const { maxStreams, maxMemoryBytes } = this.#options;
+    if (maxStreams > 0 && this.#load().streams >= maxStreams) {
+      throw this.#refuse('streams', comeBackMs, 'the server has as many streams as it may');
+    }
+    if (maxMemoryBytes > 0 && this.#memoryBytes() >= maxMemoryBytes) {
+      throw this.#refuse('memory', comeBackMs, 'the server has no memory to spare');
+    }
+  }
+
+  /**
+   * Room for more pairs of a watcher and a watched user.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  checkWatchEdges(added: number): void {
+    const { maxWatchEdges } = this.#options;
+    if (maxWatchEdges > 0 && this.#load().watchEdges + added > maxWatchEdges) {
+      throw this.#refuse('watch-edges', comeBackMs, 'the server watches as many users as it may');
+    }
+  }
+
+  #refuse(refusal: Refusal, retryAfterMs: number, message: string): PresenceError {
+    this.#refused[refusal]++;
+    return new PresenceError('RATE_LIMITED', `${message}; try again in ${retryAfterMs} ms`, { retryAfterMs });
+  }
+
+  #memoryBytes(): number {
+    const nowMs = performance.now();
+    if (nowMs - this.#memory.atMs > memoryAgeMs)
+      this.#memory = { bytes: this.#load().memoryBytes, atMs: nowMs };
+    return this.#memory.bytes;
+  }
+}

@@ -1,0 +1,233 @@
+/** How much a caller, an address and a whole process may, and that only what is too much is refused. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { describe, it } from 'node:test';
+import { Code, ConnectError } from '@connectrpc/connect';
+import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { TokenBuckets } from '../../src/security/token-buckets.ts';
+import { errorCode, startServer, type TestServer, Watcher } from '../support/pilotlight.ts';
+import { waitFor } from '../support/wait.ts';
+import { apiKeys, apiKeysFile, secureEnvironment, token } from './support/credentials.ts';
+import { TestSession } from './support/session.ts';
+
+const bearer = (value: string) => ({ authorization: `Bearer ${value}` });
+
+describe('token buckets', () => {
+  it('give a burst, then the rate', () => {
+    let nowMs = 0;
+    const buckets = new TokenBuckets(10, 20, 1000, () => nowMs);
+    const takeAll = () => {
+      let taken = 0;
+      while (buckets.take('ada', 1) === 0) taken++;
+      return taken;
+    };
+    assert.equal(takeAll(), 20);
+    assert.equal(buckets.take('ada', 1), 100);
+    assert.equal(buckets.take('bob', 1), 0, 'keys do not share');
+    nowMs += 1000;
+    assert.equal(takeAll(), 10);
+    nowMs += 3_600_000;
+    assert.equal(takeAll(), 20);
+  });
+
+  it('give more than a burst once, and make it waited for', () => {
+    let nowMs = 0;
+    const buckets = new TokenBuckets(10, 20, 1000, () => nowMs);
+    assert.equal(buckets.take('ada', 120), 0);
+    assert.equal(buckets.take('ada', 1), 10_100);
+    nowMs += 10_100;
+    assert.equal(buckets.take('ada', 1), 0);
+  });
+
+  it('keep a bounded number of keys, and none without a limit', () => {
+    const buckets = new TokenBuckets(10, 20, 100);
+    for (let key = 0; key < 1000; key++) buckets.take(String(key), 1);
+    assert.equal(buckets.size, 100);
+    const unlimited = new TokenBuckets(0);
+    for (let i = 0; i < 1000; i++) assert.equal(unlimited.take('ada', 1_000_000), 0);
+    assert.equal(unlimited.size, 0);
+  });
+});
+
+describe('limits', () => {
+  async function withServer(
+    environment: Record<string, string>,
+    run: (server: TestServer) => Promise<void>,
+  ): Promise<void> {
+    const keys = apiKeysFile();
+    const auth = environment.AUTH === '' ? {} : secureEnvironment(keys.file);
+    const server = await startServer({ USER_STATUS_TTL: '1h', ...auth, ...environment });
+    try {
+      await run(server);
+    } finally {
+      await server.stop();
+      keys.remove();
+    }
+  }
+
+  /** How many of `count` calls, one after the other, were answered before the first refusal. */
+  async function answered(count: number, call: () => Promise<unknown>): Promise<number> {
+    for (let done = 0; done < count; done++) {
+      try {
+        await call();
+      } catch (error) {
+        assert.equal(errorCode(error), 'RATE_LIMITED');
+        return done;
+      }
+    }
+    return count;
+  }
+
+  async function metric(server: TestServer, limit: string): Promise<number> {
+    const text = await (await fetch(`${server.httpUrl}/metrics`, { headers: bearer(apiKeys.admin) })).text();
+    return Number(
+      new RegExp(`^pilotlight_refusals_total\\{limit="${limit}"\\} (\\d+)$`, 'm').exec(text)?.[1],
+    );
+  }
+
+  it('hold each user to a rate of calls, on all transports together, and nobody else', () =>
+    withServer({ RATE_LIMIT_CALLS: '5' }, async (server) => {
+      const [ada, bob] = [bearer(await token('ada')), bearer(await token('bob'))];
+      const ask = (headers: Record<string, string>) => () =>
+        server.client.getUserStatus({ userId: 'x' }, { headers });
+      const count = await answered(200, ask(ada));
+      assert.ok(count >= 10 && count < 200, `${count} calls were answered`);
+      await assert.rejects(ask(ada)(), (error) => {
+        const [info] = ConnectError.from(error).findDetails(ErrorInfoSchema);
+        assert.equal(ConnectError.from(error).code, Code.ResourceExhausted);
+        return Number(info?.metadata.retry_after_ms) > 0;
+      });
+      const response = await fetch(`${server.httpUrl}/v1/users/x/status`, { headers: ada });
+      assert.equal(response.status, 429);
+      assert.ok(Number(response.headers.get('retry-after')) >= 1);
+      await ask(bob)();
+      await ask(bearer(apiKeys.read))();
+      assert.ok((await metric(server, 'calls')) >= 3);
+      await waitFor('the next token', async () => (await answered(1, ask(ada))) === 1);
+    }));
+
+  it('hold each user to a rate of updates, in calls and sessions, and change nothing beyond it', () =>
+    withServer({ RATE_LIMIT_UPDATES: '1', RATE_LIMIT_BACKEND_FACTOR: '0' }, async (server) => {
+      const ada = bearer(await token('ada'));
+      await answered(50, () => server.client.sendHeartbeat({ userId: 'ada' }, { headers: ada }));
+      const off = () =>
+        server.client.setUserStatus({ userId: 'ada', status: UserStatus.OFFLINE }, { headers: ada });
+      await assert.rejects(off(), (error) => errorCode(error) === 'RATE_LIMITED');
+      const admin = { headers: bearer(apiKeys.admin) };
+      const { data } = await server.client.getUserStatus({ userId: 'ada' }, admin);
+      assert.equal(data?.status, UserStatus.ONLINE);
+      const all = await answered(100, () => server.client.sendHeartbeat({ userId: 'bob' }, admin));
+      assert.equal(all, 100, 'backends have no limit here');
+
+      const session = TestSession.open('WebSocket', server, await token('carol'));
+      await session.ask({ case: 'hello', value: { userId: 'carol' } });
+      const answers = new Set<string>();
+      for (let i = 0; i < 20; i++) {
+        answers.add(await session.ask({ case: 'setStatus', value: { status: UserStatus.ONLINE } }));
+      }
+      assert.deepEqual([...answers], ['ack', 'error RATE_LIMITED'], 'the session goes on');
+      session.drop();
+    }));
+
+  it('hold each user to a rate of watch edits, counted in users', () =>
+    withServer({ RATE_LIMIT_WATCH_EDITS: '10' }, async (server) => {
+      const session = TestSession.open('gRPC', server, await token('ada'));
+      await session.ask({ case: 'hello', value: { userId: 'ada' } });
+      const watch = (from: number, users: number) =>
+        session.ask({
+          case: 'watch',
+          value: { userIds: Array.from({ length: users }, (_, index) => `u${from + index}`) },
+        });
+      assert.equal(await watch(0, 500), 'ack', 'a whole list at once');
+      assert.equal(await watch(500, 1), 'error RATE_LIMITED');
+      assert.equal(server.server.stats().hub.watches, 500);
+      session.drop();
+    }));
+
+  it('hold addresses to rates without authentication too', () =>
+    withServer({ AUTH: '', RATE_LIMIT_ADDRESS_UPDATES: '2' }, async (server) => {
+      const count = await answered(100, () => server.client.sendHeartbeat({ userId: 'ada' }));
+      assert.ok(count >= 4 && count < 100, `${count} updates were done`);
+      await server.client.getUserStatus({ userId: 'ada' });
+    }));
+
+  it('make an address that brings bad tokens wait, but no token that is known', () =>
+    withServer({ RATE_LIMIT_AUTH_FAILURES: '5' }, async (server) => {
+      const url = `${server.httpUrl}/v1/users/x/status`;
+      const statusOf = async (value: string) => (await fetch(url, { headers: bearer(value) })).status;
+      const known = await token('ada');
+      assert.equal(await statusOf(known), 200);
+      const statuses: number[] = [];
+      for (let i = 0; i < 8; i++) statuses.push(await statusOf(`guess-${i}`));
+      assert.deepEqual(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
+      assert.equal(await statusOf(await token('bob')), 429, 'not known yet');
+      assert.equal(await statusOf(known), 200);
+      const session = TestSession.open('WebSocket', server, 'guess');
+      assert.equal(await session.ask({ case: 'hello', value: { userId: 'bob' } }), 'error RATE_LIMITED');
+      assert.equal(await session.closes(), 4003);
+    }));
+
+  it('close connections beyond a rate, and leave those there are alone', () =>
+    withServer({ RATE_LIMIT_CONNECTIONS: '5' }, async (server) => {
+      const admin = { headers: bearer(apiKeys.admin) };
+      await server.client.getUserStatus({ userId: 'x' }, admin);
+      const sockets: Socket[] = [];
+      let closed = 0;
+      for (let i = 0; i < 60; i++) {
+        const socket = connect(server.grpcPort, '127.0.0.1');
+        socket.on('error', () => {});
+        socket.once('close', () => closed++);
+        sockets.push(socket);
+      }
+      await waitFor('most to be closed', () => closed >= 30);
+      await server.client.getUserStatus({ userId: 'x' }, admin);
+      for (const socket of sockets) {
+        socket.destroy();
+        if (!socket.closed) await once(socket, 'close');
+      }
+      await waitFor('a connection to be let in again', () =>
+        metric(server, 'connections').then(
+          (refused) => refused >= 30,
+          () => false,
+        ),
+      );
+    }));
+
+  it('refuse newcomers when there is no room, and serve those inside', () =>
+    withServer({ MAX_STREAMS: '2', MAX_WATCH_EDGES: '4' }, async (server) => {
+      const options = { headers: bearer(apiKeys.admin) };
+      const client = {
+        ...server.client,
+        subscribeStatusUpdates: (request: { watchUserIds?: string[] }, more?: { signal?: AbortSignal }) =>
+          server.client.subscribeStatusUpdates(request, { ...more, ...options }),
+      } as typeof server.client;
+      const first = new Watcher(client, ['ada', 'bob']);
+      await first.sees('ada', '[OFFLINE]');
+      const greedy = new Watcher(client, ['a', 'b', 'c']);
+      assert.equal(errorCode(await greedy.ended), 'RATE_LIMITED', 'too many edges');
+      const second = new Watcher(client, ['ada']);
+      await second.sees('ada', '[OFFLINE]');
+      const third = new Watcher(client, ['ada']);
+      assert.equal(errorCode(await third.ended), 'RATE_LIMITED', 'too many streams');
+      await server.client.setUserStatus({ userId: 'ada', status: UserStatus.ONLINE }, options);
+      await first.sees('ada', '[OFFLINE] ONLINE');
+      await second.stop();
+      await waitFor('the place to be free', () => server.server.stats().hub.subscriptions === 1);
+      const fourth = new Watcher(client, ['ada']);
+      await fourth.sees('ada', '[ONLINE]');
+      await Promise.all([first.stop(), fourth.stop()]);
+      assert.equal(await metric(server, 'streams'), 1);
+      assert.equal(await metric(server, 'watch-edges'), 1);
+    }));
+
+  it('refuse newcomers when memory is short, and no call of those inside', () =>
+    withServer({ MAX_MEMORY: '1' }, async (server) => {
+      const session = TestSession.open('WebSocket', server, apiKeys.admin);
+      assert.equal(await session.ask({ case: 'hello', value: { userId: 'ada' } }), 'error RATE_LIMITED');
+      const options = { headers: bearer(apiKeys.admin) };
+      assert.equal((await server.client.sendHeartbeat({ userId: 'ada' }, options)).success, true);
+      assert.ok((await metric(server, 'memory')) >= 1);
+    }));
+});
