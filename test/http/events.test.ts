@@ -11,6 +11,7 @@ import { Connections } from '../../src/presence/connections.ts';
 import { PresenceService } from '../../src/presence/presence-service.ts';
 import { WatchHub } from '../../src/presence/watch-hub.ts';
 import { Gate } from '../../src/security/gate.ts';
+import { Limits } from '../../src/security/limits.ts';
 import { MemoryStore } from '../../src/store/memory-store.ts';
 import { HttpTransport } from '../../src/transport/http/http-transport.ts';
 import { EventReader, request } from '../support/http.ts';
@@ -186,9 +187,10 @@ async function startHttpAlone() {
   const hub = new WatchHub({ ...options, store });
   const connections = new Connections({ ...options, store });
   const presence = new PresenceService({ ...options, store, hub, connections });
+  const limits = new Limits(options, () => ({ streams: 0, watchEdges: 0, memoryBytes: 0 }));
   const http = new HttpTransport({
     ...options,
-    gate: new Gate(presence, undefined),
+    gate: new Gate({ presence, authenticator: undefined, limits }),
     tls: undefined,
     port: 0,
     version: '0',
