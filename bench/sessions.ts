@@ -36,18 +36,19 @@ try {
       loadProcesses: 4,
       changesPerSecond: Number(values.changes),
       settleMs: 2000,
+      onProgress: (what) => process.stderr.write(`${what} ...\n`),
       durationMs: Number(values.seconds) * 1000,
     });
-    print('| wire | sessions | idle: RSS, heap | watching: RSS | CPU of a session |');
-    print('|---|---|---|---|---|');
+    print('| wire | sessions | idle: RSS, heap | watching: RSS | CPU of a session | longest loop delay |');
+    print('|---|---|---|---|---|---|');
     for (const side of figures.sides) {
       print(
-        `| ${side.wire} | ${side.sessions} | ${kilobytes(side.idleBytes)}, ${kilobytes(side.idleHeapBytes)} | ${kilobytes(side.watchingBytes)} | ${side.cpuUs.toFixed(1)} us/s |`,
+        `| ${side.wire} | ${side.sessions} | ${kilobytes(side.idleBytes)}, ${kilobytes(side.idleHeapBytes)} | ${kilobytes(side.watchingBytes)} | ${side.cpuUs.toFixed(1)} us/s | ${side.loopDelayMs.toFixed(0)} ms |`,
       );
     }
     const { changes, events, lost, p50Ms, p99Ms, maxMs } = figures;
     print(
-      `${changes} changes, each to ${values.watched} watchers: ${events} events, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, max ${maxMs.toFixed(1)} ms; ${lost} sessions lost`,
+      `${changes} changes, each to ${values.watched} watchers: ${events} events, p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms, max ${maxMs.toFixed(1)} ms; ${lost} sessions lost; longest loop delay of the load ${figures.loadLoopDelayMs.toFixed(0)} ms`,
     );
   }
   const recovery = Number(values.recovery);

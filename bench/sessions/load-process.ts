@@ -1,4 +1,5 @@
 /** Some of the sessions: opened, watching, heartbeating, changing. Told what to do by sessions.ts. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServerFrame } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { newHistogram, type SparseHistogram } from './histogram.ts';
@@ -23,6 +24,8 @@ interface Member {
 }
 
 const load = JSON.parse(process.argv[2] as string) as Load;
+const loopDelay = monitorEventLoopDelay({ resolution: 5 });
+loopDelay.enable();
 const members: Member[] = [];
 const latencies: SparseHistogram = newHistogram();
 let isMeasuring = false;
@@ -106,6 +109,7 @@ const tasks = {
   },
   async change(changesPerSecond: number, durationMs: number): Promise<void> {
     isMeasuring = true;
+    loopDelay.reset();
     const endMs = performance.now() + durationMs;
     for (let dueMs = performance.now(); dueMs < endMs; dueMs += 1000 / changesPerSecond) {
       await sleep(Math.max(0, dueMs - performance.now()));
@@ -117,7 +121,7 @@ const tasks = {
     isMeasuring = false;
   },
   async report() {
-    return { events, lost, counts: latencies.values() };
+    return { events, lost, counts: latencies.values(), loopDelayMs: loopDelay.max / 1e6 };
   },
   async close(): Promise<void> {
     for (const { wire } of members) wire.close();

@@ -15,6 +15,7 @@ export interface SteadyOptions {
   readonly durationMs: number;
   /** Pause before memory is read, ms. */
   readonly settleMs: number;
+  readonly onProgress?: (what: string) => void;
 }
 
 export interface SideFigures {
@@ -27,6 +28,8 @@ export interface SideFigures {
   readonly watchingBytes: number;
   /** Processor time of one session in a second, microseconds. */
   readonly cpuUs: number;
+  /** Longest that the server's event loop did not come round while it was measured, ms. */
+  readonly loopDelayMs: number;
 }
 
 export interface SteadyFigures {
@@ -37,6 +40,8 @@ export interface SteadyFigures {
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly maxMs: number;
+  /** The same of the load processes: what of the latency is not the servers'. */
+  readonly loadLoopDelayMs: number;
 }
 
 /** Everybody connected, watching and heartbeating, on two servers; some change, and everybody who watches them sees it. */
@@ -56,16 +61,22 @@ export async function runSteady(options: SteadyOptions): Promise<SteadyFigures> 
       await Side.start('gRPC', servers[1], options.webSockets, options.grpcStreams, total, options),
     ];
     loads.push(...sides.flatMap(({ loads: some }) => some));
+    const { onProgress = () => {} } = options;
+    onProgress('opening sessions');
     for (const side of sides) await side.open();
+    onProgress('watching');
     for (const side of sides) await side.watch();
     await Promise.all(loads.map((load) => load.run('heartbeat')));
     await sleep(options.settleMs);
     await Promise.all(sides.map((side) => side.beginCpu()));
+    onProgress('measuring');
     const share = options.changesPerSecond / loads.length;
     await Promise.all(loads.map((load) => load.run('change', share, options.durationMs)));
     const figures = await Promise.all(sides.map((side) => side.figures()));
     const reports = await Promise.all(
-      loads.map((load) => load.run<{ events: number; lost: number; counts: [number, number][] }>('report')),
+      loads.map((load) =>
+        load.run<{ events: number; lost: number; counts: [number, number][]; loopDelayMs: number }>('report'),
+      ),
     );
     const counts = reports.flatMap((report) => report.counts);
     return {
@@ -76,6 +87,7 @@ export async function runSteady(options: SteadyOptions): Promise<SteadyFigures> 
       p50Ms: percentile(counts, 0.5) / 1000,
       p99Ms: percentile(counts, 0.99) / 1000,
       maxMs: percentile(counts, 1) / 1000,
+      loadLoopDelayMs: Math.max(...reports.map(({ loopDelayMs }) => loopDelayMs)),
     };
   } finally {
     await Promise.all(loads.map((load) => load.end()));
@@ -164,7 +176,7 @@ class Side {
   }
 
   async figures(): Promise<SideFigures> {
-    const { cpuMs } = await this.#server.cost(false);
+    const { cpuMs, loopDelayMs } = await this.#server.cost(false);
     const seconds = (performance.now() - this.#cpuSinceMs) / 1000;
     return {
       wire: this.#wire,
@@ -172,6 +184,7 @@ class Side {
       idleBytes: this.#idleBytes,
       idleHeapBytes: this.#idleHeapBytes,
       watchingBytes: this.#watchingBytes,
+      loopDelayMs,
       cpuUs: ((cpuMs - this.#cpuMs) * 1000) / seconds / this.#count,
     };
   }
