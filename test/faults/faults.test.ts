@@ -44,7 +44,10 @@ describe('faults', () => {
     );
 
     const before = world.calls();
-    for (const server of world.servers) await restartNode(server);
+    for (const server of world.servers) {
+      await restartNode(server);
+      await sleep(500);
+    }
     const after = world.calls();
     const calls = after.calls - before.calls;
     const failed = after.failed - before.failed;

@@ -88,7 +88,7 @@ export class Nodes {
   }
 }
 
-/** A refused stream was never looked at; gRPC calls that UNAVAILABLE, this client library does not. */
+/** A refused stream, or a connection lost under a call: gRPC calls these UNAVAILABLE, this client library does not. */
 function isUnavailable({ code, message }: ConnectError): boolean {
-  return code === Code.Unavailable || message.includes('REFUSED_STREAM');
+  return code === Code.Unavailable || /REFUSED_STREAM|stream closed with error code CANCEL/.test(message);
 }

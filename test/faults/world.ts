@@ -83,7 +83,7 @@ export class World {
           HEARTBEAT_INTERVAL: `${heartbeatMs}ms`,
           PARTITIONS: String(partitions),
           REDIS_TIMEOUT: '1500ms',
-          DRAIN_TIMEOUT: '1s',
+          DRAIN_TIMEOUT: '3s',
           LOG_LEVEL: process.env.LOG_LEVEL ?? 'warn',
         }),
       ),
