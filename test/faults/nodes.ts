@@ -60,8 +60,10 @@ export class Nodes {
   ): Promise<Reply | undefined> {
     this.#calls++;
     const errors: string[] = [];
+    let wanted = home;
     for (let attempt = 0; attempt < 2; attempt++) {
-      const node = this.#choose(home + attempt);
+      const node = this.#choose(wanted);
+      wanted = node + 1;
       try {
         return await send(this.client(node), { timeoutMs: callTimeoutMs });
       } catch (error) {
