@@ -40,7 +40,7 @@ function setUp(overview: Partial<Sources['overview']> = {}) {
       }),
       transitions: () => transitions,
       refused: () => ({}),
-    heartbeats: () => ({ renewedHeartbeats: 0, refusedHeartbeats: 0 }),
+      heartbeats: () => ({ renewedHeartbeats: 0, refusedHeartbeats: 0 }),
       connections: () => ({ grpc: 0, websocket: 0, events: 0 }),
       queuedBytes: () => ({ grpc: 0, websocket: 0, events: 0 }),
       calls: () => ({ grpc: calls }),
