@@ -372,12 +372,33 @@ const parts: Readonly<Record<string, () => string>> = {
   peers: peersTable,
 };
 
+/** Charts that belong below a part, where they were drawn. */
+const chartsOf: Readonly<Record<string, readonly (readonly [file: string, title: string])[]>> = {
+  runs: [
+    ['fanout', 'A change reaches 9,000 watchers'],
+    ['mixed', 'A social app: p99 of each second'],
+  ],
+  growth: [['growth', 'A heartbeat as the number of users grows']],
+  peers: [
+    ['peers-heartbeats', 'heartbeats per second'],
+    ['peers-fanout', 'fan-out p99'],
+    ['peers-memory', 'memory of a watcher'],
+  ],
+};
+
+function imagesOf(part: string): string {
+  return (chartsOf[part] ?? [])
+    .filter(([file]) => existsSync(join(charts, `${file}.svg`)))
+    .map(([file, title]) => `\n\n![${title}](performance/${file}.svg)`)
+    .join('');
+}
+
 drawCharts();
 let text = readFileSync(document, 'utf8');
 for (const [name, make] of Object.entries(parts)) {
   const pattern = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`);
   if (!pattern.test(text)) throw new Error(`docs/performance.md has no place for ${name}`);
-  const made = make();
+  const made = make() + imagesOf(name);
   text = text.replace(pattern, (_, begin: string, end: string) => `${begin}${made}\n${end}`);
 }
 writeFileSync(document, text);
