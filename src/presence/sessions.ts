@@ -25,6 +25,8 @@ const defaultHelloTimeoutMs = 10_000;
 const wheelSlots = 1024;
 /** How often a drain closes those whose time has come. */
 const drainStepMs = 50;
+/** How long before a session's time to leave its lease is renewed. */
+const renewLeadMs = 250;
 
 /** All sessions of this node: one clockwork for their timeouts, one flush per turn for their events. */
 export class Sessions implements SessionHost {
@@ -85,29 +87,36 @@ export class Sessions implements SessionHost {
 
   /**
    * Hands all sessions over: each is told to come back, elsewhere, at a time of its own, and closed a little after that.
-   * Leases are left to run, renewed once more where the server closes. Resolves when no session is left, at the latest
-   * after `timeoutMs`.
+   * Leases are left to run, renewed right before, so that who comes back within the TTL was never away. Resolves when no
+   * session is left, at the latest after `timeoutMs`.
    */
   async drain(timeoutMs: number): Promise<void> {
     this.#isDraining = true;
     this.connections.handOver();
     const beganMs = this.nowMs();
-    // Clients that follow the announcement are gone before they are closed.
-    const spreadMs = timeoutMs / 2;
-    const leftMs = timeoutMs / 4;
-    const dues = [...this.#sessions.values()].map((session) => {
-      const reconnectInMs = Math.floor(Math.random() * spreadMs);
+    const leaving = [...this.#sessions.values()].map((session) => {
+      const reconnectInMs = Math.floor((Math.random() * timeoutMs) / 2);
       session.announceDrain(reconnectInMs);
-      return { session, dueMs: beganMs + reconnectInMs + leftMs };
+      return { session, leavesMs: beganMs + reconnectInMs };
     });
-    dues.sort((a, b) => a.dueMs - b.dueMs);
+    leaving.sort((a, b) => a.leavesMs - b.leavesMs);
+    let renewed = 0;
+    let closed = 0;
+    /** Those between `from` and the first that leaves after `untilMs`. */
+    const next = (from: number, untilMs: number): Session[] => {
+      let to = from;
+      while (to < leaving.length && (leaving[to] as (typeof leaving)[0]).leavesMs <= untilMs) to++;
+      return leaving.slice(from, to).map(({ session }) => session);
+    };
     while (this.#sessions.size > 0 && this.nowMs() < beganMs + timeoutMs) {
+      const about = next(renewed, this.nowMs() + renewLeadMs);
+      renewed += about.length;
+      await this.#renew(about);
+      // Clients that follow the announcement are gone by then.
+      const late = next(closed, this.nowMs() - timeoutMs / 4);
+      closed += late.length;
+      await this.#handOver(late);
       await sleep(drainStepMs);
-      const due: Session[] = [];
-      while (dues.length > 0 && (dues[0] as (typeof dues)[0]).dueMs <= this.nowMs()) {
-        due.push((dues.shift() as (typeof dues)[0]).session);
-      }
-      await this.#handOver(due);
     }
     await this.#handOver([...this.#sessions.values()]);
   }
@@ -172,11 +181,14 @@ export class Sessions implements SessionHost {
 
   async #handOver(sessions: readonly Session[]): Promise<void> {
     const open = sessions.filter(({ isEnded }) => !isEnded);
-    if (open.length === 0) return;
-    const held = open
+    await this.#renew(open);
+    for (const session of open) session.end('DRAINING');
+  }
+
+  async #renew(sessions: readonly Session[]): Promise<void> {
+    const held = sessions
       .map(({ connection }) => connection)
       .filter((it): it is HeldConnection => it !== undefined);
     await this.connections.renew(held);
-    for (const session of open) session.end('DRAINING');
   }
 }

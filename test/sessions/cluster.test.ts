@@ -153,7 +153,7 @@ describe('sessions on two servers', () => {
     const sessions = await Promise.all(users.map((user) => open(one, user)));
     await waitFor('all ONLINE', () => users.every((user) => watcher.story(user) === '[OFFLINE] ONLINE'));
     const ready = async () => (await fetch(`${one.httpUrl}/readyz`)).status;
-    assert.equal(await ready(), 200);
+    await waitFor('the probe to be green', async () => (await ready()) === 200);
     const stopping = one.stop();
     await waitFor('the probe to go red', async () => {
       try {
