@@ -25,7 +25,7 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-export const testTtlMs = 600;
+export const testTtlMs = 1000;
 
 export async function startServer(environment: Readonly<Record<string, string>> = {}): Promise<TestServer> {
   const config = readConfig({
