@@ -23,7 +23,8 @@ export class SimulatedUser {
   readonly id: string;
   readonly habit: Habit;
   readonly home: number;
-  #longestGapMs = 0;
+  /** When a heartbeat that took too long ended; 0 = never. */
+  #starvedMs = 0;
   #startedMs = Date.now();
   #renewals: Renewal[] = [];
   #attempts: string[] = [];
@@ -45,16 +46,22 @@ export class SimulatedUser {
   }
 
   /**
-   * Whether a lease may have ended because this program, or the way to the servers, was starved of the processor: with
-   * heartbeats every 0.4 TTL, one that takes more than 0.6 TTL proves nothing about the servers.
+   * Whether a lease may have ended lately because this program, or the way to the servers, was starved of the processor:
+   * with heartbeats every 0.4 TTL, one that takes more than 0.6 TTL proves nothing about the servers.
    */
   isStarved(ttlMs: number): boolean {
-    return Math.max(this.#longestGapMs, Date.now() - this.#startedMs) > 0.6 * ttlMs;
+    const nowMs = Date.now();
+    return nowMs - this.#startedMs > 0.6 * ttlMs || nowMs - this.#starvedMs < 2 * ttlMs;
   }
 
-  starts(): void {
+  /** Whether it ever was. */
+  get wasStarved(): boolean {
+    return this.#starvedMs > 0;
+  }
+
+  starts(ttlMs: number): void {
     const nowMs = Date.now();
-    this.#longestGapMs = Math.max(this.#longestGapMs, nowMs - this.#startedMs);
+    if (nowMs - this.#startedMs > 0.6 * ttlMs) this.#starvedMs = nowMs;
     this.#startedMs = nowMs;
   }
 
@@ -117,7 +124,7 @@ export class Users {
     await sleep(random.next() * heartbeatMs);
     while (!this.#isStopped && !(this.#isQuiet && user.habit !== 'steady')) {
       const startMs = Date.now();
-      user.starts();
+      user.starts(ttlMs);
       let pauseMs = heartbeatMs;
       if (user.habit === 'restless') await this.#change(user, random);
       else await this.#heartbeat(user);
