@@ -2,7 +2,7 @@ import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { ConnectionSeen } from '../core/store.ts';
-import type { Subscription, WatchSink } from './watch-hub.ts';
+import type { Subscription, WatchSink } from './subscription.ts';
 
 export interface HeartbeatResult {
   /** false: the user signed out less than one TTL ago, nothing changed. */

@@ -6,7 +6,8 @@ import { checkUserId } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import type { HeartbeatResult, PresenceApi, RunningWatch } from './presence-api.ts';
 import { StateReader } from './state-reader.ts';
-import type { Subscription, WatchHub, WatchSink } from './watch-hub.ts';
+import type { Subscription, WatchSink } from './subscription.ts';
+import type { WatchHub } from './watch-hub.ts';
 
 export interface PresenceServiceOptions {
   readonly store: PresenceStore;

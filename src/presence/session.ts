@@ -6,7 +6,7 @@ import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.
 import type { Connections, HeldConnection } from './connections.ts';
 import type { PresenceApi, SessionAccess } from './presence-api.ts';
 import type { SessionEnd } from './session-ends.ts';
-import type { Subscription, WatchEvent, WatchSink } from './watch-hub.ts';
+import type { Subscription, WatchEvent, WatchSink } from './subscription.ts';
 
 /** What a client asks for. `requestId` 0: only failures are answered. */
 export type SessionRequest = { readonly requestId: number } & (

@@ -4,7 +4,8 @@ import type { UserState } from '../core/presence.ts';
 import type { FeedListener, PresenceStore } from '../core/store.ts';
 import { silentLog } from '../observe/log.ts';
 import { StateReader } from './state-reader.ts';
-import { type WatchEvent, WatchHub } from './watch-hub.ts';
+import type { WatchEvent } from './subscription.ts';
+import { WatchHub } from './watch-hub.ts';
 
 const ttlMs = 300;
 

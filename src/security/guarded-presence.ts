@@ -4,7 +4,7 @@ import type { Activity, Status, UserState } from '../core/presence.ts';
 import { mayRead, mayReadConnections, mayUpdate, type Principal } from '../core/principal.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type { EndableSink, HeartbeatResult, PresenceApi, RunningWatch } from '../presence/presence-api.ts';
-import type { Subscription, WatchSink } from '../presence/watch-hub.ts';
+import type { Subscription, WatchSink } from '../presence/subscription.ts';
 import { expired } from './authenticator.ts';
 
 /** Longest wait of a Node timer. */

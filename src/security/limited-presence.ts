@@ -3,7 +3,7 @@ import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { Principal } from '../core/principal.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type { EndableSink, HeartbeatResult, PresenceApi, RunningWatch } from '../presence/presence-api.ts';
-import type { Subscription, WatchSink } from '../presence/watch-hub.ts';
+import type { Subscription, WatchSink } from '../presence/subscription.ts';
 import type { Limits, Rate } from './limits.ts';
 
 /** The same presence, as often as one caller may. Every method throws PresenceError RATE_LIMITED beyond that. */

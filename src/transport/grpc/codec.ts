@@ -25,7 +25,7 @@ import {
 import { PresenceError } from '../../core/errors.ts';
 import type { Activity, Cause, Status, UserState } from '../../core/presence.ts';
 import type { ConnectionSeen } from '../../core/store.ts';
-import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { WatchEvent } from '../../presence/subscription.ts';
 import { toGrpcError } from './errors.ts';
 
 const activities: Readonly<Record<Activity, ProtoActivity>> = {

@@ -3,7 +3,7 @@
  * second copy. What it does not know it leaves to the generated codec; fast-codec.test.ts holds the two equal.
  */
 import type { Activity, Cause, UserState } from '../../core/presence.ts';
-import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { WatchEvent } from '../../presence/subscription.ts';
 
 const activityNumbers: Readonly<Record<Activity, number>> = {
   ACTIVE: 1,

@@ -12,7 +12,7 @@ import {
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { UserState } from '../../core/presence.ts';
 import type { EndableSink, PresenceApi } from '../../presence/presence-api.ts';
-import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { WatchEvent } from '../../presence/subscription.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
 import { defineMethod } from './codec.ts';

@@ -14,7 +14,7 @@ import {
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { PresenceError } from '../../core/errors.ts';
 import type { RunningWatch } from '../../presence/presence-api.ts';
-import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { WatchEvent } from '../../presence/subscription.ts';
 import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { errorFacts } from '../grpc/errors.ts';

@@ -3,7 +3,7 @@ import { StatusUpdateEventSchema } from '@pilotlight/proto/presence/v1/presence_
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
 import type { EndableSink, PresenceApi, RunningWatch } from '../../presence/presence-api.ts';
-import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { WatchEvent } from '../../presence/subscription.ts';
 import { toEvent } from '../grpc/codec.ts';
 import type { Doorway } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';

@@ -7,7 +7,7 @@ import {
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { PresenceError } from '../../core/errors.ts';
 import type { SessionMessage } from '../../presence/session.ts';
-import type { WatchEvent } from '../../presence/watch-hub.ts';
+import type { WatchEvent } from '../../presence/subscription.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { encodeEvent } from '../grpc/fast-codec.ts';
 import { toFrame, type WelcomeFacts } from './frames.ts';
