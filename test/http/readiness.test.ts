@@ -1,6 +1,7 @@
 /** /readyz through the life of a server. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { grpcHealth } from '../support/grpc-health.ts';
 import { request } from '../support/http.ts';
 import { startServer, Watcher } from '../support/pilotlight.ts';
 import { RedisServer } from '../support/redis-server.ts';
@@ -15,6 +16,7 @@ describe('readiness', () => {
       // On a busy machine it may take longer than the start waits for.
       await waitFor('ready', async () => (await ready()).status === 200, 15_000);
       assert.deepEqual((await ready()).body, { status: 'ready' });
+      await waitFor('gRPC health to be in step', async () => (await grpcHealth(server.grpcPort)) === 1);
       const watcher = new Watcher(server.client, ['ada']);
       await watcher.sees('ada', '[OFFLINE]');
       await redis.kill();
@@ -23,6 +25,7 @@ describe('readiness', () => {
         status: 'not ready',
         reasons: ['the engine does not answer'],
       });
+      await waitFor('gRPC health to be in step', async () => (await grpcHealth(server.grpcPort)) === 2);
       assert.equal((await request(`${server.httpUrl}/livez`)).status, 200);
       await redis.run();
       await waitFor('ready again', async () => (await ready()).status === 200, 15_000);
