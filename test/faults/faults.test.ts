@@ -40,7 +40,8 @@ describe('faults', () => {
     const way = `redis://127.0.0.1:${proxy.port}`;
     const world = ending(
       context,
-      await World.start({ redisUrls: [url, url, way], url, seed, users: 2000, watchers: 200 }),
+      // Long against what a client needs to find another node, on a machine with other tests at work.
+      await World.start({ redisUrls: [url, url, way], url, seed, users: 2000, watchers: 200, ttlMs: 10_000 }),
     );
 
     const before = world.calls();
