@@ -10,12 +10,15 @@ const OFFLINE = 2;
 const ttlSeconds = Number(process.env.TTL_SECONDS ?? 30);
 const nextHeartbeatSeconds = Math.floor(ttlSeconds / 2);
 
-const definition = protoLoader.loadSync(fileURLToPath(new URL('presence.proto', import.meta.url)), {
-  keepCase: true,
-  longs: Number,
-  enums: Number,
-  defaults: true,
-});
+const definition = protoLoader.loadSync(
+  fileURLToPath(new URL('../../proto/baseline/presence/v1/presence.proto', import.meta.url)),
+  {
+    keepCase: true,
+    longs: Number,
+    enums: Number,
+    defaults: true,
+  },
+);
 const { PresenceService } = grpc.loadPackageDefinition(definition).presence.v1;
 
 const redis = new Redis(process.env.REDIS_URL);

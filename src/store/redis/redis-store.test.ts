@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from 'redis';
-import { contractPartitions, contractPolicy, testStoreContract } from '../../../test/store-contract.ts';
+import { contractPartitions, contractPolicy } from '../../../test/store-contract.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
 import { followAll, startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
@@ -10,22 +10,6 @@ import { PresenceError } from '../../core/errors.ts';
 import { partitionOf } from '../../core/partition.ts';
 import { silentLog } from '../../observe/log.ts';
 import { RedisStore } from './redis-store.ts';
-
-testStoreContract('redis', async () => {
-  const redis = await RedisServer.start();
-  const store = await startStore(redis);
-  const other = await startStore(redis);
-  return {
-    store,
-    other,
-    // The sweeper comes round every 50 ms.
-    pass: (ms) => sleep(ms + 60),
-    stop: async () => {
-      await Promise.all([store.stop(), other.stop()]);
-      await redis.stop();
-    },
-  };
-});
 
 describe('redis store', () => {
   let redis: RedisServer;
