@@ -41,11 +41,12 @@ export interface SecurityConfig {
   readonly rateLimitCalls: number;
   readonly rateLimitUpdates: number;
   readonly rateLimitWatchEdits: number;
+  readonly rateLimitConnections: number;
   readonly rateLimitBackendFactor: number;
   readonly rateLimitAddressCalls: number;
   readonly rateLimitAddressUpdates: number;
   readonly rateLimitAddressWatchEdits: number;
-  readonly rateLimitConnections: number;
+  readonly rateLimitAddressConnections: number;
   readonly rateLimitAuthFailures: number;
   readonly maxConnections: number;
   readonly maxStreams: number;
@@ -80,6 +81,12 @@ export const securityOptions: SecurityOptions = {
     '0 to 1000000; 0: no limit',
     integer(0, 1_000_000),
   ),
+  rateLimitConnections: option(
+    'RATE_LIMIT_CONNECTIONS',
+    '20',
+    '0 to 1000000; 0: no limit',
+    integer(0, 1_000_000),
+  ),
   rateLimitBackendFactor: option(
     'RATE_LIMIT_BACKEND_FACTOR',
     '1000',
@@ -104,8 +111,8 @@ export const securityOptions: SecurityOptions = {
     '0 to 1000000; 0: no limit',
     integer(0, 1_000_000),
   ),
-  rateLimitConnections: option(
-    'RATE_LIMIT_CONNECTIONS',
+  rateLimitAddressConnections: option(
+    'RATE_LIMIT_ADDRESS_CONNECTIONS',
     '0',
     '0 to 1000000; 0: no limit',
     integer(0, 1_000_000),

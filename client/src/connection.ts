@@ -34,6 +34,8 @@ export interface ConnectionOptions {
 
 /** A connection that lasted this long was good: the next failure is a first one. */
 const goodMs = 10_000;
+/** Close code of a server that stops. */
+const stoppingCode = 1012;
 /** A late answer may be under way when this much of the wait is left, ms. */
 const minHeartbeatMs = 20;
 
@@ -51,7 +53,7 @@ export class SessionConnection {
   #heartbeatTimer: ReturnType<typeof setTimeout> | undefined;
   #pongTimer: ReturnType<typeof setTimeout> | undefined;
   /** Why the server said that it will close. */
-  #farewell: { readonly closeCode: number; readonly reason: string } | undefined;
+  #farewell: { readonly closeCode: number; readonly reason: string; readonly waitMs: number } | undefined;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -162,7 +164,8 @@ export class SessionConnection {
 
   /** Until the time comes the session goes on. */
   #prepareToLeave({ closeCode, reason, reconnectInMs }: Extract<ServerFrame, { kind: 'going-away' }>): void {
-    this.#farewell = { closeCode, reason };
+    // A server that stops wants its clients elsewhere; one that refuses wants them later.
+    this.#farewell = { closeCode, reason, waitMs: closeCode === stoppingCode ? 0 : reconnectInMs };
     if (!comesBack(closeCode) || reconnectInMs === 0) return;
     clearTimeout(this.#retryTimer);
     this.#retryTimer = setTimeout(() => {
@@ -173,7 +176,7 @@ export class SessionConnection {
   }
 
   #lose(closeCode: number, reason: string): void {
-    const farewell = this.#farewell ?? { closeCode, reason };
+    const farewell = this.#farewell ?? { closeCode, reason, waitMs: 0 };
     this.#dropLink();
     this.#options.onLost();
     if (!comesBack(farewell.closeCode)) {
@@ -184,7 +187,7 @@ export class SessionConnection {
       return;
     }
     if (this.#wasGood()) this.#backoff.reset();
-    this.#comeBackAfter(this.#backoff.next());
+    this.#comeBackAfter(farewell.waitMs + this.#backoff.next());
   }
 
   #wasGood(): boolean {

@@ -27,13 +27,22 @@ export interface PresenceApi {
   ): Promise<void>;
 }
 
+/** How long before a token expires whoever holds it is told, ms. */
+export const tokenNoticeMs = 60_000;
+/** gRPC and Connect: response metadata of a subscription, when the caller's token expires, Unix ms. */
+export const tokenExpiryHeader = 'presence-token-expires-at';
+
 export interface EndableSink extends WatchSink {
+  /** The caller's token expires in so many ms; absent: this sink has no way to tell. */
+  expiring?(expiresInMs: number): void;
   /** The caller may watch no longer: whatever carries the events is to be closed with this error. */
   end(error: PresenceError): void;
 }
 
 /** A watch to which users can be added until it is closed. */
 export interface RunningWatch {
+  /** When the caller's credentials expire, Unix ms; Infinity: never. The watch ends a tolerance later. */
+  readonly expiresAtMs: number;
   add(userIds: readonly string[]): Promise<void>;
   /** The sink has room again. */
   drained(): void;

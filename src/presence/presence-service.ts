@@ -126,6 +126,7 @@ export class PresenceService implements PresenceApi {
 
 /** A running watch. Close it when its sink is gone. */
 export class Watch implements RunningWatch {
+  readonly expiresAtMs = Number.POSITIVE_INFINITY;
   readonly #presence: PresenceService;
   readonly #connections: Connections;
   readonly #subscription: Subscription;

@@ -31,6 +31,11 @@ export const sessionEnds = {
     grpcStatus: 'UNAUTHENTICATED',
     reason: 'the token has expired; come back with a new one',
   },
+  LIMITED: {
+    closeCode: 4006,
+    grpcStatus: 'RESOURCE_EXHAUSTED',
+    reason: 'a limit has no room for this session now',
+  },
   REPLACED: {
     closeCode: 4500,
     grpcStatus: 'RESOURCE_EXHAUSTED',

@@ -4,7 +4,7 @@ import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { ConnectionOpened } from '../core/store.ts';
 import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import type { PresenceApi, SessionAccess } from './presence-api.ts';
+import { type PresenceApi, type SessionAccess, tokenNoticeMs } from './presence-api.ts';
 import type { SessionEnd } from './session-ends.ts';
 import type { Subscription, WatchEvent, WatchSink } from './subscription.ts';
 
@@ -51,8 +51,12 @@ export type SessionMessage =
 export interface SessionLink {
   /** Takes a message. false: it is full now; `Session.drained` is called when there is room again. */
   send(message: SessionMessage): boolean;
-  /** Closes after what was sent; for ends that say that nobody reads, soon even if nobody does. */
-  close(end: SessionEnd): void;
+  /**
+   * Closes after what was sent; for ends that say that nobody reads, soon even if nobody does.
+   *
+   * @param retryAfterMs when to come back, where it is known
+   */
+  close(end: SessionEnd, retryAfterMs?: number): void;
   /** Asks the client for a sign of life. false: the transport sees to that itself. */
   ping(): boolean;
   /** Takes no more from the client, and goes on. */
@@ -212,14 +216,20 @@ export class Session implements WatchSink {
 
   // ---- from the host ----------------------------------------------------------------------------------
 
-  /** Says why, closes the link; `closed` follows. */
-  end(end: SessionEnd): void {
+  /**
+   * Says why, closes the link; `closed` follows.
+   *
+   * @param retryAfterMs when to come back, where it is known
+   */
+  end(end: SessionEnd, retryAfterMs?: number): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#saidGoodbye ||= end === 'GOODBYE' || end === 'REPLACED';
     this.#host.countEnd(end);
-    if (end !== 'GOODBYE') this.#link.send({ kind: 'going-away', end, reconnectInMs: 0 });
-    this.#link.close(end);
+    if (end !== 'GOODBYE') {
+      this.#link.send({ kind: 'going-away', end, reconnectInMs: Math.ceil(retryAfterMs ?? 0) });
+    }
+    this.#link.close(end, retryAfterMs);
     this.#release();
   }
 
@@ -316,7 +326,7 @@ export class Session implements WatchSink {
         await this.#handle(request);
       } catch (error) {
         this.#fail(request.requestId, error);
-        if (request.kind === 'hello') this.end(endOfHello(error));
+        if (request.kind === 'hello') this.end(endOfHello(error), PresenceError.from(error).retryAfterMs);
       }
       request = this.#waiting?.shift();
       if (this.#waiting?.length === 0) this.#waiting = undefined;
@@ -452,7 +462,7 @@ export class Session implements WatchSink {
     this.#tokens = Math.min(maxFramesPerSecond * burstSeconds, this.#tokens + refill) - 1;
     this.#tokensAtMs = nowMs;
     if (this.#tokens >= 0) return true;
-    this.end('RATE_LIMITED');
+    this.end('RATE_LIMITED', frameRetryMs);
     return false;
   }
 
@@ -553,8 +563,8 @@ export class Session implements WatchSink {
 
 /** A client that was away for a while may say at once what gathered. */
 const burstSeconds = 4;
-/** How long before its token expires a client is told. */
-const tokenNoticeMs = 60_000;
+/** When a client that sent too many frames may come back, ms. */
+const frameRetryMs = 1000;
 
 /** Whether a frame tells that somebody is at the device. */
 function saysSomething(request: SessionRequest): boolean {
@@ -566,6 +576,6 @@ function endOfHello(error: unknown): SessionEnd {
   const { code } = PresenceError.from(error);
   if (code === 'INVALID_ARGUMENT') return 'BAD_HELLO';
   if (code === 'UNAUTHORIZED') return 'UNAUTHORIZED';
-  if (code === 'RATE_LIMITED') return 'RATE_LIMITED';
+  if (code === 'RATE_LIMITED') return 'LIMITED';
   return code === 'REDIS_ERROR' ? 'ENGINE_AWAY' : 'INTERNAL';
 }

@@ -126,12 +126,12 @@ describe('sessions', () => {
   it('are refused beyond the most, and while stopping', async () => {
     const first = await open();
     await open();
-    assert.match(sessions.refusal() ?? '', /as many sessions/);
+    assert.match(sessions.refusal()?.message ?? '', /as many sessions/);
     first.session.end('GOODBYE');
     first.session.closed();
     assert.equal(sessions.refusal(), null);
     await sessions.drain(0);
-    assert.match(sessions.refusal() ?? '', /stopping/);
+    assert.match(sessions.refusal()?.message ?? '', /stopping/);
   });
 
   it('of a full link keep one state for each user, and send it when there is room', async () => {

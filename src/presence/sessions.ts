@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeadlineWheel } from '../core/deadline-wheel.ts';
+import { PresenceError } from '../core/errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import { openAccess, type PresenceApi, type SessionAccess } from './presence-api.ts';
@@ -22,6 +23,8 @@ export interface SessionsStats {
 }
 
 const defaultHelloTimeoutMs = 10_000;
+/** When a client that found no room should come back, ms. */
+const noRoomRetryMs = 5000;
 const wheelSlots = 1024;
 /** How often a drain closes those whose time has come. */
 const drainStepMs = 50;
@@ -64,10 +67,11 @@ export class Sessions implements SessionHost {
     clearInterval(this.#timer);
   }
 
-  /** Why no session can be opened now; null: one can. */
-  refusal(): string | null {
-    if (this.#isDraining) return 'the server is stopping';
-    return this.#sessions.size >= this.#maxSessions ? 'the server has as many sessions as it may' : null;
+  /** Why no session can be opened now, and when to try again; null: one can. */
+  refusal(): PresenceError | null {
+    if (!this.#isDraining && this.#sessions.size < this.#maxSessions) return null;
+    const why = this.#isDraining ? 'the server is stopping' : 'the server has as many sessions as it may';
+    return new PresenceError('RATE_LIMITED', why, { retryAfterMs: noRoomRetryMs });
   }
 
   /** A session for a link that was just made, of a caller with this access; default: one who may do everything. The transport passes on what happens to the link. */

@@ -67,7 +67,11 @@ export class Gate {
   session({ authorization = '', address }: Caller): SessionAccess {
     if (!this.#authenticator) {
       const limited = new LimitedPresence(this.#presence, this.limits, null, address);
-      return { ...openAccess(limited), enter: async () => this.limits.checkRoom() };
+      const enter = async () => {
+        this.limits.take('calls', null, address);
+        this.limits.checkRoom();
+      };
+      return { ...openAccess(limited), enter };
     }
     // The dashboard's page has what its user told the browser; pages of other hosts are refused by their origin.
     const token = bearerToken(authorization) || basicPassword(authorization);
@@ -143,7 +147,10 @@ class GuardedAccess implements SessionAccess {
     const guarded = this.#gate.guard(principal);
     if (userId === '') guarded.requireRead();
     else guarded.requireUpdate(userId);
-    this.#gate.limits.checkRoom();
+    const { limits } = this.#gate;
+    limits.take('calls', principal, this.#address);
+    limits.takeConnection(principal);
+    limits.checkRoom();
     this.#adopt(guarded);
   }
 

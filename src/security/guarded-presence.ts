@@ -3,7 +3,13 @@ import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import { mayRead, mayReadConnections, mayUpdate, type Principal } from '../core/principal.ts';
 import type { ConnectionSeen } from '../core/store.ts';
-import type { EndableSink, HeartbeatResult, PresenceApi, RunningWatch } from '../presence/presence-api.ts';
+import {
+  type EndableSink,
+  type HeartbeatResult,
+  type PresenceApi,
+  type RunningWatch,
+  tokenNoticeMs,
+} from '../presence/presence-api.ts';
 import type { Subscription, WatchSink } from '../presence/subscription.ts';
 import { expired } from './authenticator.ts';
 
@@ -56,8 +62,9 @@ export class GuardedPresence implements PresenceApi {
     if (userId !== null) this.requireUpdate(userId);
     this.requireRead();
     const watch = this.#presence.watch(userId, sink);
-    const endsMs = this.principal.expiresAtMs + this.#toleranceMs;
-    return endsMs === Number.POSITIVE_INFINITY ? watch : new ExpiringWatch(watch, sink, endsMs);
+    const { expiresAtMs } = this.principal;
+    if (expiresAtMs === Number.POSITIVE_INFINITY) return watch;
+    return new ExpiringWatch(watch, sink, expiresAtMs, this.#toleranceMs);
   }
 
   subscribe(sink: WatchSink): Subscription {
@@ -84,17 +91,21 @@ export class GuardedPresence implements PresenceApi {
   }
 }
 
-/** A watch that ends with its caller's credentials. */
+/** A watch that ends with its caller's credentials, and tells of it before. */
 class ExpiringWatch implements RunningWatch {
+  readonly expiresAtMs: number;
   readonly #watch: RunningWatch;
   readonly #sink: EndableSink;
-  readonly #endsMs: number;
+  readonly #toleranceMs: number;
+  #isTold = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(watch: RunningWatch, sink: EndableSink, endsMs: number) {
+  constructor(watch: RunningWatch, sink: EndableSink, expiresAtMs: number, toleranceMs: number) {
     this.#watch = watch;
     this.#sink = sink;
-    this.#endsMs = endsMs;
+    this.expiresAtMs = expiresAtMs;
+    this.#toleranceMs = toleranceMs;
+    this.#isTold = sink.expiring === undefined;
     this.#plan();
   }
 
@@ -112,12 +123,23 @@ class ExpiringWatch implements RunningWatch {
   }
 
   #plan(): void {
-    const waitMs = this.#endsMs - Date.now();
-    this.#timer = setTimeout(
-      () => (this.#endsMs > Date.now() ? this.#plan() : this.#sink.end(expired())),
-      Math.max(0, Math.min(waitMs, maxTimerMs)),
-    );
+    const dueMs = this.#isTold ? this.expiresAtMs + this.#toleranceMs : this.expiresAtMs - tokenNoticeMs;
+    const waitMs = Math.max(0, Math.min(dueMs - Date.now(), maxTimerMs));
+    this.#timer = setTimeout(() => this.#check(), waitMs);
     this.#timer.unref();
+  }
+
+  #check(): void {
+    const leftMs = this.expiresAtMs - Date.now();
+    if (leftMs + this.#toleranceMs <= 0) {
+      this.#sink.end(expired());
+      return;
+    }
+    if (!this.#isTold && leftMs <= tokenNoticeMs) {
+      this.#isTold = true;
+      this.#sink.expiring?.(Math.max(0, leftMs));
+    }
+    this.#plan();
   }
 }
 

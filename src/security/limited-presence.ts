@@ -53,9 +53,11 @@ export class LimitedPresence implements PresenceApi {
 
   watch(userId: string | null, sink: EndableSink): RunningWatch {
     this.#take('calls');
+    if (this.#principal) this.#limits.takeConnection(this.#principal);
     this.#limits.checkRoom();
     const watch = this.#presence.watch(userId, sink);
     return {
+      expiresAtMs: watch.expiresAtMs,
       add: async (userIds) => {
         this.#edit(userIds.length);
         await watch.add(userIds);

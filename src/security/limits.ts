@@ -7,13 +7,16 @@ export interface LimitsOptions {
   readonly rateLimitCalls: number;
   readonly rateLimitUpdates: number;
   readonly rateLimitWatchEdits: number;
+  /** Sessions and subscriptions opened. */
+  readonly rateLimitConnections: number;
   /** How many times as much a backend may; 0: no limit. */
   readonly rateLimitBackendFactor: number;
   /** A second, for each address; 0: none. */
   readonly rateLimitAddressCalls: number;
   readonly rateLimitAddressUpdates: number;
   readonly rateLimitAddressWatchEdits: number;
-  readonly rateLimitConnections: number;
+  /** TCP connections. */
+  readonly rateLimitAddressConnections: number;
   /** A minute, for each address; 0: none. */
   readonly rateLimitAuthFailures: number;
   /** Of this process; 0: none. */
@@ -55,6 +58,7 @@ export class Limits {
   readonly #users: Readonly<Record<Rate, TokenBuckets>>;
   readonly #backends: Readonly<Record<Rate, TokenBuckets>>;
   readonly #addresses: Readonly<Record<Rate, TokenBuckets>>;
+  readonly #attempts: { readonly users: TokenBuckets; readonly backends: TokenBuckets };
   readonly #connections: TokenBuckets;
   readonly #authFailures: TokenBuckets;
   readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
@@ -76,7 +80,12 @@ export class Limits {
       updates: new TokenBuckets(options.rateLimitAddressUpdates),
       'watch-edits': new TokenBuckets(options.rateLimitAddressWatchEdits),
     };
-    this.#connections = new TokenBuckets(options.rateLimitConnections);
+    const { rateLimitConnections, rateLimitBackendFactor } = options;
+    this.#attempts = {
+      users: new TokenBuckets(rateLimitConnections),
+      backends: new TokenBuckets(rateLimitConnections * rateLimitBackendFactor),
+    };
+    this.#connections = new TokenBuckets(options.rateLimitAddressConnections);
     this.#authFailures = new TokenBuckets(options.rateLimitAuthFailures / 60, options.rateLimitAuthFailures);
   }
 
@@ -91,6 +100,17 @@ export class Limits {
     const ownWaitMs = principal === null ? 0 : own.take(principal.id, cost);
     const waitMs = ownWaitMs || this.#addresses[rate].take(address, cost);
     if (waitMs > 0) throw this.#refuse(rate, waitMs, `too many ${rate.replace('-', ' ')}`);
+  }
+
+  /**
+   * A session or subscription more of this principal. Streams share TCP connections, so `mayConnect` does not see them.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  takeConnection(principal: Principal): void {
+    const { users, backends } = this.#attempts;
+    const waitMs = (principal.kind === 'backend' ? backends : users).take(principal.id, 1);
+    if (waitMs > 0) throw this.#refuse('connections', waitMs, 'too many connections');
   }
 
   /** A new TCP connection of this address. false: one too many. */

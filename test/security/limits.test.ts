@@ -166,11 +166,11 @@ describe('limits', () => {
       assert.equal(await statusOf(known), 200);
       const session = TestSession.open('WebSocket', server, 'guess');
       assert.equal(await session.ask({ case: 'hello', value: { userId: 'bob' } }), 'error RATE_LIMITED');
-      assert.equal(await session.closes(), 4003);
+      assert.equal(await session.closes(), 4006);
     }));
 
   it('close connections beyond a rate, and leave those there are alone', () =>
-    withServer({ RATE_LIMIT_CONNECTIONS: '5' }, async (server) => {
+    withServer({ RATE_LIMIT_ADDRESS_CONNECTIONS: '5' }, async (server) => {
       const admin = { headers: bearer(apiKeys.admin) };
       await server.client.getUserStatus({ userId: 'x' }, admin);
       const sockets: Socket[] = [];

@@ -264,29 +264,66 @@ describe('who may do what', () => {
       }
     });
 
-    it(`every other frame over ${wire}, before and after a hello`, async () => {
-      await admin.setUserStatus({ userId: 'ada', status });
-      for (const [name, { right, frame }] of Object.entries(frames)) {
+    it(`every other frame over ${wire} before a hello, whatever the credentials`, async () => {
+      const beforeIt = await stored();
+      for (const [name, { frame }] of Object.entries(frames)) {
         if (name === 'hello') continue;
-        const beforeIt = await stored();
-        for (const value of [null, bad.expired as string, apiKeys.admin]) {
-          const early = TestSession.open(wire, server, value);
-          assert.equal(await early.ask(frame), 'error INVALID_ARGUMENT', `${name} before a hello`);
-          assert.equal(await early.closes(), 4501);
-        }
-        assert.deepEqual(await stored(), beforeIt, `${name} before a hello changed the store`);
-
-        // Who may write and not read.
-        const session = TestSession.open(wire, server, apiKeys.write);
-        assert.equal(await session.ask({ case: 'hello', value: { userId: 'ada' } }), 'welcome');
-        const answer = await session.ask(frame);
-        if (name === 'goodbye') assert.equal(answer, 'closed 1000');
-        else if (right === 'read' || name === 'authenticate')
-          assert.equal(answer, 'error UNAUTHORIZED', name);
-        else assert.equal(answer, 'ack', name);
-        if (name !== 'goodbye') await session.ask({ case: 'goodbye', value: {} });
-        await admin.setUserStatus({ userId: 'ada', status });
+        await Promise.all(
+          [...credentials].map(async ([whose, value]) => {
+            const early = TestSession.open(wire, server, value);
+            assert.equal(await early.ask(frame), 'error INVALID_ARGUMENT', `${name} with ${whose}`);
+            assert.equal(await early.closes(), 4501, `${name} with ${whose}`);
+          }),
+        );
       }
+      assert.deepEqual(await stored(), beforeIt, 'changed the store');
+    });
+
+    it(`every frame over ${wire} after a hello that nobody may say`, async () => {
+      const beforeIt = await stored();
+      for (const [name, { frame }] of Object.entries(frames)) {
+        const refused = [...credentials].filter(([whose]) => expected(whose, 'update', false) !== 'allowed');
+        await Promise.all(
+          refused.map(async ([whose, value]) => {
+            // In the handshake, and in the hello itself.
+            const inHandshake = TestSession.open(wire, server, value);
+            const inHello = TestSession.open(wire, server, null);
+            const hellos = await Promise.all([
+              inHandshake.askBoth({ case: 'hello', value: { userId: 'ada' } }, frame),
+              inHello.askBoth({ case: 'hello', value: { userId: 'ada', token: value ?? '' } }, frame),
+            ]);
+            for (const [hello, then] of hellos) {
+              assert.equal(hello, 'error UNAUTHORIZED', `${name} with ${whose}`);
+              assert.equal(then, 'closed 4503', `${name} with ${whose}`);
+            }
+          }),
+        );
+      }
+      assert.deepEqual(await stored(), beforeIt, 'changed the store');
+    });
+
+    it(`every frame over ${wire} after a hello, by what the credentials allow`, async () => {
+      for (const [whose, value] of credentials) {
+        if (expected(whose, 'update', false) !== 'allowed') continue;
+        for (const [name, { right, frame }] of Object.entries(frames)) {
+          const session = TestSession.open(wire, server, value);
+          assert.equal(await session.ask({ case: 'hello', value: { userId: 'ada' } }), 'welcome', whose);
+          const answer = await session.ask(frame);
+          const allowed = name === 'query' ? 'states' : 'ack';
+          const wanted: Readonly<Record<string, string>> = {
+            hello: 'error INVALID_ARGUMENT',
+            goodbye: 'closed 1000',
+            authenticate: 'error UNAUTHORIZED',
+          };
+          const byRight =
+            expected(whose, right, right === 'open') === 'allowed' ? allowed : 'error UNAUTHORIZED';
+          assert.equal(answer, wanted[name] ?? byRight, `${name} with ${whose}`);
+          if (name !== 'goodbye' && name !== 'hello') await session.ask({ case: 'goodbye', value: {} });
+          await session.closes();
+        }
+      }
+      await waitFor('all sessions to be gone', () => server.server.stats().connections.held === 0);
+      await admin.setUserStatus({ userId: 'ada', status });
     });
 
     it(`authenticate over ${wire} takes a newer token of the same user only`, async () => {

@@ -1,12 +1,4 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import {
-  EncodedMessage,
-  GrpcError,
-  type GrpcServer,
-  type ServerDuplex,
-  Status,
-} from '@pilotlight/grpc-server';
-import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import { EncodedMessage, type GrpcServer, type ServerDuplex, Status } from '@pilotlight/grpc-server';
 import {
   type ClientFrame,
   PresenceService as PresenceContract,
@@ -19,6 +11,7 @@ import type { Gate } from '../../security/gate.ts';
 import { ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
 import { callerOf } from './caller.ts';
+import { toEndError, toGrpcError } from './errors.ts';
 
 type Stream = ServerDuplex<ClientFrame | PresenceError, never>;
 
@@ -50,7 +43,7 @@ export function registerConnect(
     },
     (stream: Stream) => {
       const refusal = sessions.refusal();
-      if (refusal !== null) throw new GrpcError(Status.UNAVAILABLE, refusal);
+      if (refusal !== null) throw toGrpcError(refusal, Status.UNAVAILABLE);
       const link = new GrpcLink(stream, frames);
       const session = sessions.open(link, gate.session(callerOf(stream)));
       stream.onMessage((frame) => receive(session, frame));
@@ -88,9 +81,10 @@ class GrpcLink implements SessionLink {
     return this.#stream.sendEncoded(this.#frames.encode(message));
   }
 
-  close(end: SessionEnd): void {
+  close(end: SessionEnd, retryAfterMs?: number): void {
+    const { closeCode, grpcStatus, reason } = sessionEnds[end];
     if (end === 'GOODBYE') this.#stream.end();
-    else this.#stream.fail(endError(end));
+    else this.#stream.fail(toEndError(Status[grpcStatus], reason, { name: end, closeCode }, retryAfterMs));
   }
 
   ping(): boolean {
@@ -124,18 +118,4 @@ class FramesOnce {
     }
     return this.#encoded;
   }
-}
-
-function endError(end: SessionEnd): GrpcError {
-  const { closeCode, grpcStatus, reason } = sessionEnds[end];
-  const info = create(ErrorInfoSchema, {
-    reason: end,
-    domain: 'presence.v1',
-    metadata: { close_code: String(closeCode) },
-  });
-  const detail = {
-    typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo',
-    value: toBinary(ErrorInfoSchema, info),
-  };
-  return new GrpcError(Status[grpcStatus], reason, [detail]);
 }

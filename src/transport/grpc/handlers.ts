@@ -11,7 +11,7 @@ import {
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { UserState } from '../../core/presence.ts';
-import type { EndableSink, PresenceApi } from '../../presence/presence-api.ts';
+import { type EndableSink, type PresenceApi, tokenExpiryHeader } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
@@ -94,6 +94,9 @@ async function openWatch(
     end: (error) => stream.fail(toGrpcError(error)),
   };
   const watch = presence.watch(request.userId === '' ? null : request.userId, sink);
+  if (watch.expiresAtMs !== Number.POSITIVE_INFINITY) {
+    stream.setHeader(tokenExpiryHeader, String(watch.expiresAtMs));
+  }
   stream.onDrain(() => watch.drained());
   stream.onClose(() => void watch.close());
   await watch.add(request.watchUserIds);

@@ -6,19 +6,20 @@ import {
   createContextKey,
   type HandlerContext,
 } from '@connectrpc/connect';
-import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
+import { ErrorInfoSchema, RetryInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
 import {
   PresenceService as PresenceContract,
   type StatusUpdateEventSchema,
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { PresenceError } from '../../core/errors.ts';
-import type { RunningWatch } from '../../presence/presence-api.ts';
+import { type RunningWatch, tokenExpiryHeader } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
 import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
-import { errorFacts } from '../grpc/errors.ts';
+import { errorInfo, retryInfo } from '../grpc/errors.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { retryAfterSeconds } from './http-errors.ts';
 
 /** Events that wait for a slow reader before it is told only latest states. */
 const maxQueuedEvents = 256;
@@ -33,12 +34,16 @@ const codes: Readonly<Record<PresenceError['grpcStatus'], Code>> = {
   INTERNAL: Code.Internal,
 };
 
-/** The Connect and gRPC-Web face of an error: the same status and the same ErrorInfo as over gRPC. */
+type OutgoingDetail = Extract<ConnectError['details'][number], { readonly desc: unknown }>;
+
+/** The Connect and gRPC-Web face of an error: the same status and the same details as over gRPC. */
 export function toConnectError(error: PresenceError): ConnectError {
-  const value = { reason: error.code, domain: 'presence.v1', metadata: errorFacts(error) };
-  const info = { desc: ErrorInfoSchema, value };
-  const code = codes[error.grpcStatus];
-  return new ConnectError(error.message, code, undefined, [info], error.cause);
+  const { retryAfterMs } = error;
+  const details: OutgoingDetail[] = [{ desc: ErrorInfoSchema, value: errorInfo(error) }];
+  if (retryAfterMs !== undefined) details.push({ desc: RetryInfoSchema, value: retryInfo(retryAfterMs) });
+  const headers =
+    retryAfterMs === undefined ? undefined : { 'retry-after': String(retryAfterSeconds(retryAfterMs)) };
+  return new ConnectError(error.message, codes[error.grpcStatus], headers, details, error.cause);
 }
 
 /** Who calls, as the request's headers say. */
@@ -75,7 +80,7 @@ export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void
 async function* watchEvents(
   doorway: Doorway,
   request: SubscribeStatusUpdatesRequest,
-  { signal, values }: HandlerContext,
+  { signal, values, responseHeader }: HandlerContext,
 ): AsyncGenerator<MessageInitShape<typeof StatusUpdateEventSchema>> {
   let queue: WatchEvent[] = [];
   let wake: () => void = () => {};
@@ -97,6 +102,9 @@ async function* watchEvents(
   try {
     await doorway.pass('SubscribeStatusUpdates', values.get(callerKey), (presence) => {
       watch = presence.watch(request.userId === '' ? null : request.userId, sink);
+      if (watch.expiresAtMs !== Number.POSITIVE_INFINITY) {
+        responseHeader.set(tokenExpiryHeader, String(watch.expiresAtMs));
+      }
       return watch.add(request.watchUserIds);
     });
     while (!signal.aborted) {

@@ -130,6 +130,11 @@ class EventSink implements EndableSink {
     return hasRoom;
   }
 
+  /** Shaped like TokenExpiring of the contract. */
+  expiring(expiresInMs: number): void {
+    this.#stream?.write(`event: token_expiring\ndata: {"expiresInMs":"${Math.ceil(expiresInMs)}"}\n\n`);
+  }
+
   end({ code, message }: PresenceError): void {
     this.#stream?.write(`event: end\ndata: ${JSON.stringify({ code, message })}\n\n`);
     this.#stream?.end();

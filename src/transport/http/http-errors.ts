@@ -57,8 +57,13 @@ export function answerError(
   status: number = error.httpStatus,
 ): void {
   if (status === 401 && !reply.hasHeader('www-authenticate')) reply.header('www-authenticate', 'Bearer');
-  if (error.retryAfterMs !== undefined) reply.header('retry-after', Math.ceil(error.retryAfterMs / 1000));
+  if (error.retryAfterMs !== undefined) reply.header('retry-after', retryAfterSeconds(error.retryAfterMs));
   reply.code(status).send(errorBody(error));
+}
+
+/** The Retry-After header: whole seconds, never too early. */
+export function retryAfterSeconds(retryAfterMs: number): number {
+  return Math.max(1, Math.ceil(retryAfterMs / 1000));
 }
 
 /** What is no HTTP, or has too long a head, never becomes a request: the socket itself is answered. */

@@ -36,11 +36,12 @@ export class WebSocketLink implements SessionLink {
     return false;
   }
 
-  close(end: SessionEnd): void {
+  close(end: SessionEnd, retryAfterMs?: number): void {
     const { closeCode, reason } = sessionEnds[end];
+    const wait = retryAfterMs === undefined ? '' : `; retry after ${Math.ceil(retryAfterMs)} ms`;
     // The client's close frame must be read; its other frames mean nothing any more.
     this.#webSocket.resume();
-    this.#webSocket.close(closeCode, reason);
+    this.#webSocket.close(closeCode, reason + wait);
   }
 
   ping(): boolean {

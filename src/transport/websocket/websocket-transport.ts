@@ -7,6 +7,7 @@ import type { Log } from '../../observe/log.ts';
 import type { Session } from '../../presence/session.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
+import { retryAfterSeconds } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
@@ -32,8 +33,6 @@ const maxFragments = 64;
 const maxBufferedChunks = 1024;
 /** How long a client may take to answer a close frame before its socket is destroyed. */
 const closeTimeoutMs = 2000;
-/** When a client that was refused for lack of room should come back, seconds. */
-const retryAfterSeconds = 5;
 
 /** A socket and the session on it; a field costs less than a closure for each listener. */
 class SessionSocket extends WebSocket {
@@ -101,7 +100,9 @@ export class WebSocketTransport {
     return { connections: this.#sockets.size, queuedBytes };
   }
 
-  #refusal(request: IncomingMessage): [status: number, reason: string] | null {
+  #refusal(
+    request: IncomingMessage,
+  ): [status: number, reason: string, retryAfterMs?: number | undefined] | null {
     const { headers, url = '' } = request;
     const path = url.split('?', 1)[0];
     if (path !== webSocketPath) return [404, `there is no ${path}`];
@@ -112,8 +113,8 @@ export class WebSocketTransport {
     if (this.#choose(offered) === undefined) {
       return [400, `offer the subprotocol ${jsonSubprotocol} or ${protoSubprotocol}`];
     }
-    const reason = this.#options.sessions.refusal();
-    return reason === null ? null : [503, reason];
+    const refusal = this.#options.sessions.refusal();
+    return refusal && [503, refusal.message, refusal.retryAfterMs];
   }
 
   #choose(offered: Iterable<string>): string | undefined {
@@ -189,14 +190,14 @@ function onPong(this: WebSocket): void {
   (this as SessionSocket).session?.receiveControl();
 }
 
-function refuse(socket: Duplex, status: number, reason: string): void {
+function refuse(socket: Duplex, status: number, reason: string, retryAfterMs?: number): void {
   const body = `${JSON.stringify({ success: false, error: { code: refusalCodes[status], message: reason } })}\n`;
   const head = [
     `HTTP/1.1 ${status} ${refusalPhrases[status]}`,
     'Connection: close',
     'Content-Type: application/json',
     `Content-Length: ${Buffer.byteLength(body)}`,
-    ...(status === 503 ? [`Retry-After: ${retryAfterSeconds}`] : []),
+    ...(retryAfterMs === undefined ? [] : [`Retry-After: ${retryAfterSeconds(retryAfterMs)}`]),
   ];
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

@@ -101,6 +101,11 @@ export class TestSession {
     return found.case === 'error' ? `error ${found.value.code}` : String(found.case);
   }
 
+  /** Two frames at once: the answer to each. */
+  async askBoth(first: FrameInit, second: FrameInit): Promise<[string, string]> {
+    return Promise.all([this.ask(first), this.ask(second)]);
+  }
+
   has(name: FrameName): boolean {
     return this.frames.some(({ frame }) => frame.case === name);
   }

@@ -10,8 +10,9 @@
 //
 // A failed call carries google.rpc.ErrorInfo{reason: CODE, domain: "presence.v1"} in grpc-status-details-bin. Besides
 // the codes that an rpc names, each can answer REDIS_ERROR (UNAVAILABLE: the engine failed or did not answer in time),
-// INTERNAL (a bug; the cause is in the server's log) and, with authentication on, UNAUTHORIZED (UNAUTHENTICATED without a
-// valid token, PERMISSION_DENIED with one that does not allow it).
+// RATE_LIMITED (RESOURCE_EXHAUSTED, with google.rpc.RetryInfo), INTERNAL (a bug; the cause is in the server's log) and,
+// with authentication on, UNAUTHORIZED (UNAUTHENTICATED without a valid token, PERMISSION_DENIED with one that does not
+// allow it).
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
@@ -1110,6 +1111,13 @@ export declare type Error = Message<"presence.v1.Error"> & {
    * @generated from field: bool retryable = 3;
    */
   retryable: boolean;
+
+  /**
+   * When it can at the earliest, ms from now; 0: the server does not know.
+   *
+   * @generated from field: int64 retry_after_ms = 4;
+   */
+  retryAfterMs: bigint;
 };
 
 /**
@@ -1159,7 +1167,8 @@ export declare type GoingAway = Message<"presence.v1.GoingAway"> & {
   reason: string;
 
   /**
-   * When to come back, ms from now; until then the session may go on. Only where the close code says to come back.
+   * When to come back, ms from now; 0: after the usual wait. With 1012 the session goes on until then. Only where the close
+   * code says to come back.
    *
    * @generated from field: int64 reconnect_in_ms = 3;
    */
@@ -1434,7 +1443,7 @@ export declare const PresenceService: GenService<{
    * can be edited in place. The same frames go over WebSocket (docs/protocol.md).
    * Errors: those of a request are ServerFrame.error. The stream ends with OK after a goodbye, else with a status, a reason and a
    * `close_code` (ErrorInfo.metadata) of the table in docs/protocol.md: INVALID_ARGUMENT (a frame or a hello that is not
-   * valid), RESOURCE_EXHAUSTED (too many frames or sessions, or too slow a reader), DEADLINE_EXCEEDED (no hello in time),
+   * valid), RESOURCE_EXHAUSTED (a limit, too many frames or sessions, or too slow a reader), DEADLINE_EXCEEDED (no hello in time),
    * UNAVAILABLE (the server stops, or the engine does not answer).
    * buf:lint:ignore RPC_REQUEST_STANDARD_NAME
    *
