@@ -1,68 +1,13 @@
-import type { CustomStatusRequest } from '../core/custom-status.ts';
 import { PresenceError } from '../core/errors.ts';
-import type { Activity, Status, UserState } from '../core/presence.ts';
+import type { Activity, UserState } from '../core/presence.ts';
 import type { ConnectionOpened } from '../core/store.ts';
 import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import { type PresenceApi, type SessionAccess, tokenNoticeMs } from './presence-api.ts';
 import type { SessionEnd } from './session-ends.ts';
+import type { SessionLink, SessionMessage, SessionRequest } from './session-messages.ts';
+import { type OutboxOwner, SessionOutbox } from './session-outbox.ts';
 import type { Subscription, WatchEvent, WatchSink } from './subscription.ts';
-
-/** What a client asks for. `requestId` 0: only failures are answered. */
-export type SessionRequest = { readonly requestId: number } & (
-  | {
-      readonly kind: 'hello';
-      readonly userId: string;
-      readonly device: string;
-      readonly resumeToken: string;
-      readonly activity: Activity | null;
-      /** Empty: that of the handshake, if there was one. */
-      readonly token: string;
-    }
-  | { readonly kind: 'authenticate'; readonly token: string }
-  | { readonly kind: 'set-status'; readonly status: Status | null; readonly activity: Activity | null }
-  | { readonly kind: 'set-custom-status'; readonly request: CustomStatusRequest }
-  | { readonly kind: 'watch'; readonly userIds: readonly string[]; readonly knownVersions: readonly number[] }
-  | { readonly kind: 'unwatch'; readonly userIds: readonly string[] }
-  | { readonly kind: 'query'; readonly userIds: readonly string[] }
-  | { readonly kind: 'heartbeat'; readonly activity: Activity | null }
-  | { readonly kind: 'goodbye' }
-);
-
-/** What a client is told. */
-export type SessionMessage =
-  | {
-      readonly kind: 'welcome';
-      readonly requestId: number;
-      readonly sessionId: string;
-      readonly isResumed: boolean;
-      /** The engine's clock; 0 and null for one who only looks on. */
-      readonly serverTimeMs: number;
-      readonly state: UserState | null;
-    }
-  | { readonly kind: 'events'; readonly events: readonly WatchEvent[] }
-  | { readonly kind: 'ack'; readonly requestId: number; readonly state: UserState | null }
-  | { readonly kind: 'error'; readonly requestId: number; readonly error: PresenceError }
-  | { readonly kind: 'states'; readonly requestId: number; readonly states: readonly UserState[] }
-  | { readonly kind: 'token-expiring'; readonly expiresInMs: number }
-  | { readonly kind: 'going-away'; readonly end: SessionEnd; readonly reconnectInMs: number };
-
-/** A session's way to its client: a stream, a socket. */
-export interface SessionLink {
-  /** Takes a message. false: it is full now; `Session.drained` is called when there is room again. */
-  send(message: SessionMessage): boolean;
-  /**
-   * Closes after what was sent; for ends that say that nobody reads, soon even if nobody does.
-   *
-   * @param retryAfterMs when to come back, where it is known
-   */
-  close(end: SessionEnd, retryAfterMs?: number): void;
-  /** Asks the client for a sign of life. false: the transport sees to that itself. */
-  ping(): boolean;
-  /** Takes no more from the client, and goes on. */
-  pause(): void;
-  resume(): void;
-}
 
 export interface SessionTimings {
   /** Silence after which the peer is pinged. */
@@ -96,19 +41,18 @@ export interface SessionHost {
 export const maxDeviceBytes = 64;
 /** Requests that may wait for the ones before them; then the client is not read from. */
 const maxWaitingRequests = 32;
-/** Events that may wait for the end of the turn; the hub keeps the rest, one state for each user. */
-const maxBatchEvents = 512;
 
 /**
  * One live connection of one user: requests in order, one at a time; events in batches, one per turn. It has no timer of
  * its own: the host asks it now and then what is due.
  */
-export class Session implements WatchSink {
+export class Session implements WatchSink, OutboxOwner {
   /** When the host asks next what is due; kept by the host. */
   plannedMs = Number.POSITIVE_INFINITY;
   readonly #host: SessionHost;
   readonly #link: SessionLink;
   readonly #access: SessionAccess;
+  readonly #outbox: SessionOutbox;
   readonly #openedMs: number;
   /** The hello was answered. */
   #isOpen = false;
@@ -118,22 +62,12 @@ export class Session implements WatchSink {
   #isEnded = false;
   #saidGoodbye = false;
 
-  // Requests.
   #isBusy = false;
   #isPaused = false;
   #waiting: SessionRequest[] | undefined;
   #tokens: number;
   #tokensAtMs: number;
 
-  // Events.
-  #batch: WatchEvent[] | undefined;
-  #isLinkFull = false;
-  #isHubHeld = false;
-  #fullSinceMs = 0;
-  /** Whoever waits for room in the link, or for all events to have left. */
-  #onProgress: (() => void) | undefined;
-
-  // Signs of life.
   #heardMs: number;
   #pingedMs = 0;
   #activeMs: number;
@@ -147,6 +81,7 @@ export class Session implements WatchSink {
     this.#host = host;
     this.#link = link;
     this.#access = access;
+    this.#outbox = new SessionOutbox(this, link);
     this.#openedMs = nowMs;
     this.#heardMs = nowMs;
     this.#activeMs = nowMs;
@@ -181,7 +116,7 @@ export class Session implements WatchSink {
   /** A frame came that is no request; it counts as one. */
   receiveInvalid(requestId: number, error: PresenceError, end: SessionEnd | null): void {
     if (this.#isEnded || !this.#mayPass()) return;
-    this.#tell({ kind: 'error', requestId, error });
+    this.#outbox.tell({ kind: 'error', requestId, error });
     if (end) this.end(end);
   }
 
@@ -201,10 +136,10 @@ export class Session implements WatchSink {
   /** The link has room again. */
   drained(): void {
     if (this.#isEnded) return;
-    this.#isLinkFull = false;
+    this.#outbox.drained();
     this.heard();
-    this.#flush();
-    if (!this.#isLinkFull && (this.#waiting?.length ?? 0) < maxWaitingRequests) this.#resume();
+    this.#outbox.flush();
+    if (!this.#outbox.isFull && (this.#waiting?.length ?? 0) < maxWaitingRequests) this.#resume();
   }
 
   /** The link is gone, whoever closed it. */
@@ -236,9 +171,8 @@ export class Session implements WatchSink {
   #release(): void {
     this.#subscription?.close();
     this.#subscription = undefined;
-    this.#batch = undefined;
     this.#waiting = undefined;
-    this.#wake();
+    this.#outbox.drop();
     const held = this.#held;
     this.#held = undefined;
     if (held) this.#host.connections.close(held, this.#saidGoodbye).catch((error) => this.#host.bug(error));
@@ -247,7 +181,7 @@ export class Session implements WatchSink {
   /** Tells the client to be elsewhere by then. */
   announceDrain(reconnectInMs: number): void {
     if (this.#isEnded) return;
-    if (this.#isOpen) this.#tell({ kind: 'going-away', end: 'DRAINING', reconnectInMs });
+    if (this.#isOpen) this.#outbox.tell({ kind: 'going-away', end: 'DRAINING', reconnectInMs });
     else this.end('DRAINING');
   }
 
@@ -260,9 +194,9 @@ export class Session implements WatchSink {
     }
     const tokenMs = this.#checkToken(nowMs);
     if (this.#isEnded) return nowMs;
-    if (this.#isLinkFull) {
+    if (this.#outbox.isFull) {
       // Nothing gets through, and nothing is read: no ping can tell more.
-      const giveUpMs = this.#fullSinceMs + pingIntervalMs + pongTimeoutMs;
+      const giveUpMs = this.#outbox.fullSinceMs + pingIntervalMs + pongTimeoutMs;
       if (nowMs >= giveUpMs) this.end('TOO_SLOW');
       return Math.min(giveUpMs, tokenMs);
     }
@@ -291,28 +225,20 @@ export class Session implements WatchSink {
     if (this.#toldExpiryOfMs !== expiresAtMs) {
       if (expiresInMs > tokenNoticeMs) return nowMs + expiresInMs - tokenNoticeMs;
       this.#toldExpiryOfMs = expiresAtMs;
-      this.#tell({ kind: 'token-expiring', expiresInMs: Math.max(0, expiresInMs) });
+      this.#outbox.tell({ kind: 'token-expiring', expiresInMs: Math.max(0, expiresInMs) });
     }
     return nowMs + expiresInMs + toleranceMs;
   }
 
   /** The turn is over: what was gathered leaves. */
   flush(): void {
-    if (!this.#isEnded) this.#flush();
+    if (!this.#isEnded) this.#outbox.flush();
   }
 
   // ---- from the hub -----------------------------------------------------------------------------------
 
   send(event: WatchEvent): boolean {
-    if (this.#batch === undefined) {
-      this.#batch = [event];
-      if (!this.#isLinkFull) this.#host.flushLater(this);
-    } else {
-      this.#batch.push(event);
-    }
-    const hasRoom = !this.#isLinkFull && this.#batch.length < maxBatchEvents;
-    if (!hasRoom) this.#isHubHeld = true;
-    return hasRoom;
+    return this.#outbox.add(event);
   }
 
   // ---- requests ---------------------------------------------------------------------------------------
@@ -321,7 +247,7 @@ export class Session implements WatchSink {
     let request: SessionRequest | undefined = first;
     while (request !== undefined && !this.#isEnded) {
       // A client that does not read gets no more answers, however much it asks.
-      while (this.#isLinkFull && !this.#isEnded) await this.#progress();
+      while (this.#outbox.isFull && !this.#isEnded) await this.#outbox.progress();
       try {
         await this.#handle(request);
       } catch (error) {
@@ -330,7 +256,7 @@ export class Session implements WatchSink {
       }
       request = this.#waiting?.shift();
       if (this.#waiting?.length === 0) this.#waiting = undefined;
-      if (!this.#waiting && !this.#isLinkFull) this.#resume();
+      if (!this.#waiting && !this.#outbox.isFull) this.#resume();
     }
     this.#isBusy = false;
   }
@@ -349,7 +275,8 @@ export class Session implements WatchSink {
     }
     if (saysSomething(request)) this.#active(request);
     const answer = await this.#answer(request);
-    if (request.requestId !== 0 || answer.kind === 'states' || request.kind === 'watch') this.#tell(answer);
+    if (request.requestId !== 0 || answer.kind === 'states' || request.kind === 'watch')
+      this.#outbox.tell(answer);
   }
 
   async #hello(request: Extract<SessionRequest, { kind: 'hello' }>): Promise<void> {
@@ -369,7 +296,7 @@ export class Session implements WatchSink {
     const opened = request.userId === '' ? undefined : await this.#connect(request);
     if (this.#isEnded) return;
     this.#isOpen = true;
-    this.#tell({
+    this.#outbox.tell({
       kind: 'welcome',
       requestId: request.requestId,
       sessionId: this.#held?.id ?? '',
@@ -450,8 +377,9 @@ export class Session implements WatchSink {
     const known = new Map(knownVersions.map((version, index) => [userIds[index] as string, version]));
     await this.#access.presence.addWatched(this.#subscription, userIds, known);
     // The acknowledgement means that the snapshot was sent.
-    while (!this.#isEnded && (this.#batch !== undefined || this.#subscription?.isBehind))
-      await this.#progress();
+    while (!this.#isEnded && (this.#outbox.hasEvents || this.#subscription?.isBehind)) {
+      await this.#outbox.progress();
+    }
   }
 
   /** One second's frames, and a burst. */
@@ -469,7 +397,7 @@ export class Session implements WatchSink {
   #fail(requestId: number, error: unknown): void {
     const known = PresenceError.from(error);
     if (known.code === 'INTERNAL') this.#host.bug(error);
-    this.#tell({ kind: 'error', requestId, error: known });
+    this.#outbox.tell({ kind: 'error', requestId, error: known });
   }
 
   // ---- activity ---------------------------------------------------------------------------------------
@@ -510,42 +438,22 @@ export class Session implements WatchSink {
     this.#setActivity('IDLE').catch((error) => this.#host.later(error));
   }
 
-  // ---- writing ----------------------------------------------------------------------------------------
+  // ---- for the outbox ----------------------------------------------------------------------------------------
 
-  #flush(): void {
-    while (this.#batch !== undefined && !this.#isLinkFull) {
-      const events = this.#batch;
-      this.#batch = undefined;
-      this.#tell({ kind: 'events', events });
-      if (this.#isLinkFull || !this.#isHubHeld) continue;
-      this.#isHubHeld = false;
-      this.#subscription?.drained();
-    }
-    if (!this.#isLinkFull && this.#isHubHeld) {
-      this.#isHubHeld = false;
-      this.#subscription?.drained();
-    }
-    this.#wake();
+  nowMs(): number {
+    return this.#host.nowMs();
   }
 
-  #progress(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#onProgress = resolve;
-    });
+  flushLater(): void {
+    this.#host.flushLater(this);
   }
 
-  #wake(): void {
-    const onProgress = this.#onProgress;
-    this.#onProgress = undefined;
-    onProgress?.();
-  }
-
-  /** What is not an event also counts against the link: a client that does not read is not read from. */
-  #tell(message: SessionMessage): void {
-    if (this.#link.send(message) || this.#isLinkFull) return;
-    this.#isLinkFull = true;
-    this.#fullSinceMs = this.#host.nowMs();
+  linkFull(): void {
     this.#pause();
+  }
+
+  roomForEvents(): void {
+    this.#subscription?.drained();
   }
 
   #pause(): void {

@@ -6,8 +6,8 @@ import { silentLog } from '../observe/log.ts';
 import { MemoryStore } from '../store/memory-store.ts';
 import { Connections } from './connections.ts';
 import { PresenceService } from './presence-service.ts';
-import type { SessionLink, SessionMessage } from './session.ts';
 import { type SessionEnd, sessionEnds } from './session-ends.ts';
+import type { SessionLink, SessionMessage } from './session-messages.ts';
 import { Sessions } from './sessions.ts';
 import { WatchHub } from './watch-hub.ts';
 

@@ -4,8 +4,9 @@ import { PresenceError } from '../core/errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import { openAccess, type PresenceApi, type SessionAccess } from './presence-api.ts';
-import { Session, type SessionHost, type SessionLink, type SessionTimings } from './session.ts';
+import { Session, type SessionHost, type SessionTimings } from './session.ts';
 import type { SessionEnd } from './session-ends.ts';
+import type { SessionLink } from './session-messages.ts';
 
 export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> {
   readonly helloTimeoutMs?: number;

@@ -4,8 +4,9 @@ import {
   PresenceService as PresenceContract,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { PresenceError } from '../../core/errors.ts';
-import type { Session, SessionLink, SessionMessage } from '../../presence/session.ts';
+import type { Session } from '../../presence/session.ts';
 import { type SessionEnd, sessionEnds } from '../../presence/session-ends.ts';
+import type { SessionLink, SessionMessage } from '../../presence/session-messages.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Gate } from '../../security/gate.ts';
 import { ProtoFormat } from '../session/formats.ts';

@@ -6,7 +6,7 @@ import {
   StatusUpdateEventSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { PresenceError } from '../../core/errors.ts';
-import type { SessionMessage } from '../../presence/session.ts';
+import type { SessionMessage } from '../../presence/session-messages.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { encodeEvent } from '../grpc/fast-codec.ts';

@@ -1,8 +1,8 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { ClientFrame, ServerFrameSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { errorCatalogue, PresenceError } from '../../core/errors.ts';
-import type { SessionMessage, SessionRequest } from '../../presence/session.ts';
 import { sessionEnds } from '../../presence/session-ends.ts';
+import type { SessionMessage, SessionRequest } from '../../presence/session-messages.ts';
 import { fromProtoActivity, fromProtoStatus, toEvent, toStatusData } from '../grpc/codec.ts';
 
 /** What every welcome tells of this server. */

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
-import type { Session, SessionLink, SessionMessage } from '../../presence/session.ts';
+import type { Session } from '../../presence/session.ts';
 import { type SessionEnd, sessionEnds } from '../../presence/session-ends.ts';
+import type { SessionLink, SessionMessage } from '../../presence/session-messages.ts';
 import type { FrameFormat } from '../session/formats.ts';
 
 /** Bytes that a socket may hold back before it counts as full. */
