@@ -18,6 +18,8 @@ class TestLink implements SessionLink {
   isFull = false;
   isPaused = false;
   pings = 0;
+  /** Whether the session is to ping; false: as transports that see to it. */
+  wantsPings = true;
 
   send(message: SessionMessage): boolean {
     this.messages.push(message);
@@ -28,7 +30,7 @@ class TestLink implements SessionLink {
   }
   ping(): boolean {
     this.pings++;
-    return true;
+    return this.wantsPings;
   }
   pause(): void {
     this.isPaused = true;
@@ -155,6 +157,29 @@ describe('sessions', () => {
     assert.equal(latest.size, users.length);
     assert.ok([...latest.values()].every(({ activity }) => activity === 'AWAY'));
     assert.ok(link.states.length <= sent + users.length + 512, `${link.states.length} states were sent`);
+  });
+
+  it('that all watch the same user are told in turns, so that the server goes on answering', async () => {
+    const links = Array.from({ length: 1500 }, () => new TestLink());
+    await Promise.all(
+      links.map(async (link, index) => {
+        link.wantsPings = false;
+        const session = sessions.open(link);
+        session.receive({ ...hello, userId: '' });
+        await waitFor('the welcome', () => link.messages[0]?.kind === 'welcome');
+        session.receive({ requestId: 2, kind: 'watch', userIds: ['star'], knownVersions: [] });
+        await waitFor(`the acknowledgement of ${index}`, () => link.messages.at(-1)?.kind === 'ack');
+      }),
+    );
+    const told = () => links.filter(({ states }) => states.at(-1)?.status === 'ONLINE').length;
+    await store.setOnline('star', null);
+    const turns: number[] = [];
+    while (turns.at(-1) !== links.length && turns.length < 100) {
+      await new Promise((resolve) => setImmediate(resolve));
+      turns.push(told());
+    }
+    assert.equal(turns.at(-1), links.length);
+    assert.ok(turns.length >= 3, `told so many after each turn: ${turns}`);
   });
 
   it('have a close code each', () => {
