@@ -2,41 +2,19 @@
  * Makes the tables and charts of docs/performance.md from a folder of results: `node bench/report.ts bench/results/...`.
  * What stands between `<!-- NAME -->` and `<!-- end -->` in that document is written anew, and nothing else.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { barChart, lineChart } from '../src/cli/bench/chart.ts';
-import type { SeriesResult } from '../src/cli/bench/result.ts';
-import type { RecordedReport } from './record.ts';
+import { type Found, Recorded, rounded, whole } from './recorded.ts';
+import { chartsOf, drawCharts } from './report-charts.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const folder = join(root, process.argv[2] ?? '');
+const recorded = new Recorded(join(root, process.argv[2] ?? ''));
 const document = join(root, 'docs/performance.md');
 const charts = join(root, 'docs/performance');
 
-function readReport(name: string): RecordedReport | undefined {
-  const file = join(folder, `${name}.json`);
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as RecordedReport) : undefined;
-}
-
-interface Found {
-  readonly series: SeriesResult;
-  readonly fact: (name: string) => number;
-  readonly report: RecordedReport;
-}
-
-function find(name: string, seriesName: string): Found | undefined {
-  const report = readReport(name);
-  const series = report?.result.series.find((it) => it.name === seriesName);
-  if (!report || !series) return undefined;
-  const fact = (wanted: string): number =>
-    report.result.facts.find((it) => it.name === wanted)?.value ?? Number.NaN;
-  return { series, fact, report };
-}
-
 const ms = (value: number): string =>
   value >= 100 ? `${Math.round(value)} ms` : `${value.toFixed(value >= 10 ? 1 : 2)} ms`;
-const whole = (value: number): string => Math.round(value).toLocaleString('en');
 const percent = (value: number): string => `${Math.round(value)} %`;
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   [head, head.map((_, column) => (column === 0 ? '---' : '---:')), ...rows]
@@ -66,7 +44,7 @@ function runsTable(): string {
     ['storm', 'back', '9,000 sessions cut at once: back'],
   ];
   const rows = runs.flatMap(([name, series, what]) => {
-    const found = find(name, series);
+    const found = recorded.find(name, series);
     if (!found) return [];
     const { count, p50, p99, p999, max, errors } = found.series;
     const limit = found.report.clientLimits.length > 0 ? ' *' : '';
@@ -88,7 +66,7 @@ function throughputTable(): string {
     ['update-max', 'update', 'transitions, Redis engine'],
   ];
   const rows = runs.flatMap(([name, series, what]) => {
-    const found = find(name, series);
+    const found = recorded.find(name, series);
     if (!found) return [];
     const server = cpuUs(found, 'server');
     const redis = cpuUs(found, 'redis');
@@ -116,7 +94,7 @@ function throughputTable(): string {
 
 function connectionsTable(): string {
   const rows = (['grpc', 'websocket'] as const).flatMap((kind) => {
-    const found = find(`sessions-${kind}`, 'open');
+    const found = recorded.find(`sessions-${kind}`, 'open');
     if (!found) return [];
     const { p50, p99, errors } = found.series;
     const name = { grpc: 'Connect', websocket: 'WebSocket' }[kind];
@@ -134,8 +112,7 @@ function memoryTable(): string {
 }
 
 function memoryLines(): string[] {
-  const file = join(folder, 'memory.txt');
-  return existsSync(file) ? readFileSync(file, 'utf8').split('\n') : [];
+  return recorded.text('memory.txt').split('\n');
 }
 
 /** Resident bytes of an idle gRPC session, by the same table. */
@@ -155,9 +132,9 @@ interface Unit {
 
 /** What the measured runs say that each thing costs. */
 function units(): Unit | undefined {
-  const heartbeat = find('heartbeat-max', 'heartbeat');
-  const transition = find('update-max', 'update');
-  const growth = readReport('growth-1000000') ?? readReport('growth-100000');
+  const heartbeat = recorded.find('heartbeat-max', 'heartbeat');
+  const transition = recorded.find('update-max', 'update');
+  const growth = recorded.report('growth-1000000') ?? recorded.report('growth-100000');
   if (!heartbeat || !transition || !growth?.redis) return undefined;
   return {
     heartbeatServerUs: cpuUs(heartbeat, 'server'),
@@ -171,7 +148,7 @@ function units(): Unit | undefined {
 
 function growthTable(): string {
   const rows = [10_000, 100_000, 1_000_000].flatMap((users) => {
-    const found = find(`growth-${users}`, 'heartbeat');
+    const found = recorded.find(`growth-${users}`, 'heartbeat');
     if (!found) return [];
     const bytes = found.report.redis?.usedBytes ?? Number.NaN;
     const { p50, p99 } = found.series;
@@ -242,35 +219,17 @@ function sizingTable(): string {
   );
 }
 
-interface Peers {
-  readonly found: Readonly<Record<string, readonly Readonly<Record<string, number>>[]>>;
-  readonly options: Readonly<Record<string, string>>;
-}
-
-function readPeers(): Peers | undefined {
-  const file = join(folder, 'peers.json');
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Peers) : undefined;
-}
-
-function meanOf(peers: Peers, name: string, figure: string): number {
-  const rounds = (peers.found[name] ?? []).map((figures) => figures[figure] ?? Number.NaN);
-  return rounds.reduce((sum, value) => sum + value, 0) / rounds.length;
-}
-
-const number = (value: number): string =>
-  Number.isNaN(value) ? '-' : value >= 100 ? whole(value) : String(Number(value.toPrecision(3)));
-
 function peersTable(): string {
-  const peers = readPeers();
+  const peers = recorded.peers();
   if (!peers) return '';
-  const rows = Object.keys(peers.found.pilotlight?.[0] ?? {}).map((figure) => {
+  const rows = peers.figures.map((figure) => {
     const [literal, socketIo, ours] = ['literal', 'socket.io', 'pilotlight'].map((name) =>
-      meanOf(peers, name, figure),
+      peers.meanOf(name, figure),
     ) as [number, number, number];
     const ratios = [ours / literal, ours / socketIo].map((ratio) =>
       Number.isFinite(ratio) ? ratio.toFixed(2) : '-',
     );
-    return [figure, number(literal), number(socketIo), number(ours), ...ratios];
+    return [figure, rounded(literal), rounded(socketIo), rounded(ours), ...ratios];
   });
   return table(
     ['', 'literal', 'Socket.IO', 'Pilotlight', 'Pilotlight / literal', 'Pilotlight / Socket.IO'],
@@ -278,89 +237,10 @@ function peersTable(): string {
   );
 }
 
-function drawCharts(): void {
-  mkdirSync(charts, { recursive: true });
-  const write = (name: string, svg: string): void => writeFileSync(join(charts, `${name}.svg`), svg);
-  const kinds = (['stream', 'grpc', 'websocket'] as const).flatMap((kind) => {
-    const found = find(`fanout-${kind}`, 'event');
-    return found
-      ? [{ name: kind, points: found.series.percentiles.map(([, value], step) => [step, value] as const) }]
-      : [];
-  });
-  const shares = find('fanout-stream', 'event')?.series.percentiles.map(
-    ([share], step) => [step, String(share)] as const,
-  );
-  if (kinds.length > 0 && shares) {
-    write(
-      'fanout',
-      lineChart({
-        title: 'A change reaches 9,000 watchers',
-        xLabel: 'per cent of watchers told',
-        yLabel: 'ms from the call',
-        logY: true,
-        xTicks: shares,
-        lines: kinds,
-      }),
-    );
-  }
-  const mixed = readReport('mixed')?.result.series.filter(({ seconds }) => seconds.length > 2) ?? [];
-  if (mixed.length > 0) {
-    write(
-      'mixed',
-      lineChart({
-        title: 'A social app: p99 of each second',
-        xLabel: 'second of the run',
-        yLabel: 'ms',
-        logY: true,
-        lines: mixed.map(({ name, seconds }) => ({
-          name,
-          points: seconds.map(({ second, p99 }) => [second, p99] as const),
-        })),
-      }),
-    );
-  }
-  const growth = [10_000, 100_000, 1_000_000].flatMap((users) => {
-    const found = find(`growth-${users}`, 'heartbeat');
-    return found ? [{ users, p50: found.series.p50, p99: found.series.p99 }] : [];
-  });
-  if (growth.length > 1) {
-    write(
-      'growth',
-      lineChart({
-        title: 'A heartbeat as the number of users grows, 10,000 per second',
-        xLabel: 'users ONLINE',
-        yLabel: 'ms',
-        logX: true,
-        lines: [
-          { name: 'p50', points: growth.map(({ users, p50 }) => [users, p50] as const) },
-          { name: 'p99', points: growth.map(({ users, p99 }) => [users, p99] as const) },
-        ],
-      }),
-    );
-  }
-  const peers = readPeers();
-  if (!peers) return;
-  for (const [name, figure, unit] of [
-    ['peers-heartbeats', 'heartbeats per second', ''],
-    ['peers-fanout', 'fan-out p99, ms', ' ms'],
-    ['peers-memory', 'server memory per watcher, KiB', ' KiB'],
-  ] as const) {
-    const bars = [
-      ['literal specification', 'literal'],
-      ['Socket.IO', 'socket.io'],
-      ['Pilotlight', 'pilotlight'],
-    ].map(([label, key]) => {
-      const value = meanOf(peers, key as string, figure);
-      return { name: label as string, value, text: `${number(value)}${unit}` };
-    });
-    write(name, barChart(figure, bars));
-  }
-}
-
 const parts: Readonly<Record<string, () => string>> = {
   machine: () => {
-    const machine = JSON.parse(readFileSync(join(folder, 'machine.json'), 'utf8')) as Record<string, string>;
-    const where = relative(join(root, 'docs'), folder);
+    const machine = JSON.parse(recorded.text('machine.json')) as Record<string, string>;
+    const where = relative(join(root, 'docs'), recorded.folder);
     return `Measured ${machine.date?.slice(0, 10)} at commit ${machine.commit?.slice(0, 7)} on ${machine.cpus}, ${machine.memoryGiB} GiB, Linux ${machine.kernel}, Node ${machine.node}, ${machine.redis?.split(' sha')[0]}; raw data in [${where.replace('../', '')}](${where}/machine.json).`;
   },
   runs: runsTable,
@@ -372,33 +252,12 @@ const parts: Readonly<Record<string, () => string>> = {
   peers: peersTable,
 };
 
-/** Charts that belong below a part, where they were drawn. */
-const chartsOf: Readonly<Record<string, readonly (readonly [file: string, title: string])[]>> = {
-  runs: [
-    ['fanout', 'A change reaches 9,000 watchers'],
-    ['mixed', 'A social app: p99 of each second'],
-  ],
-  growth: [['growth', 'A heartbeat as the number of users grows']],
-  peers: [
-    ['peers-heartbeats', 'heartbeats per second'],
-    ['peers-fanout', 'fan-out p99'],
-    ['peers-memory', 'memory of a watcher'],
-  ],
-};
-
-function imagesOf(part: string): string {
-  return (chartsOf[part] ?? [])
-    .filter(([file]) => existsSync(join(charts, `${file}.svg`)))
-    .map(([file, title]) => `\n\n![${title}](performance/${file}.svg)`)
-    .join('');
-}
-
-drawCharts();
+drawCharts(recorded, charts);
 let text = readFileSync(document, 'utf8');
 for (const [name, make] of Object.entries(parts)) {
   const pattern = new RegExp(`(<!-- ${name} -->\\n)[\\s\\S]*?(<!-- end -->)`);
   if (!pattern.test(text)) throw new Error(`docs/performance.md has no place for ${name}`);
-  const made = make() + imagesOf(name);
+  const made = make() + chartsOf(name, charts);
   text = text.replace(pattern, (_, begin: string, end: string) => `${begin}${made}\n${end}`);
 }
 writeFileSync(document, text);
