@@ -18,6 +18,7 @@ interface Renewal {
 
 /** Renewals kept of each user, enough for a lease's length. */
 const keptRenewals = 16;
+const pauseCheckMs = 100;
 
 export class SimulatedUser {
   readonly id: string;
@@ -25,6 +26,8 @@ export class SimulatedUser {
   readonly home: number;
   /** When a heartbeat was last begun too late; 0 = never. */
   #starvedMs = 0;
+  /** When the whole program last stood still. */
+  #pausedMs = 0;
   #renewals: Renewal[] = [];
   #attempts: string[] = [];
 
@@ -46,13 +49,14 @@ export class SimulatedUser {
 
   /**
    * Whether a lease may have ended lately because this program was starved of the processor: a heartbeat that is sent
-   * late proves nothing about the servers. One that is sent in time and fails, or is not answered, does.
+   * late proves nothing about the servers, nor does one whose answer is read late, since the next one follows it. One that
+   * is sent in time and fails, or is not answered, does.
    */
   isStarved(ttlMs: number): boolean {
-    return Date.now() - this.#starvedMs < 2 * ttlMs;
+    return Date.now() - Math.max(this.#starvedMs, this.#pausedMs) < 2 * ttlMs;
   }
 
-  /** Whether it ever was. */
+  /** Whether a heartbeat ever was begun too late. */
   get wasStarved(): boolean {
     return this.#starvedMs > 0;
   }
@@ -60,6 +64,11 @@ export class SimulatedUser {
   /** A heartbeat begins `lateMs` after its time. */
   begins(lateMs: number, ttlMs: number): void {
     if (lateMs > 0.2 * ttlMs) this.#starvedMs = Date.now();
+  }
+
+  /** The whole program stood still for so long. */
+  paused(pauseMs: number, ttlMs: number): void {
+    if (pauseMs > 0.2 * ttlMs) this.#pausedMs = Date.now();
   }
 
   renewed(sentMs: number): void {
@@ -103,7 +112,9 @@ export class Users {
   }
 
   start(): void {
-    this.#loops = this.all.map((user, i) => this.#live(user, new Random(this.#options.seed * 1_000_003 + i)));
+    const { seed } = this.#options;
+    this.#loops = this.all.map((user, i) => this.#live(user, new Random(seed * 1_000_003 + i)));
+    this.#loops.push(this.#watchPauses());
   }
 
   /** Restless and lapsing users do no more; steady ones go on. */
@@ -131,6 +142,15 @@ export class Users {
       // A call that took long, for whatever the servers did, is followed at once by the next.
       dueMs = Math.max(startMs + pauseMs, Date.now());
       await this.#sleep(dueMs - Date.now(), user);
+    }
+  }
+
+  async #watchPauses(): Promise<void> {
+    while (!this.#isStopped) {
+      const dueMs = Date.now() + pauseCheckMs;
+      await sleep(pauseCheckMs);
+      const pauseMs = Date.now() - dueMs;
+      for (const user of this.all) user.paused(pauseMs, this.#options.ttlMs);
     }
   }
 

@@ -7,7 +7,7 @@
  * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses | none while ONLINE, then LAST_SEEN_TTL |
  * | `user:connections:ID` | sorted set | connection id -> deadline ms | with the newest connection |
  * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node | with the newest connection |
- * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms | none |
+ * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms; below zero where meta has more to say then than the lease (`g`, `e`) | none |
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |

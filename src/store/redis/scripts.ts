@@ -31,6 +31,7 @@ export const scripts = {
   read: script('read', 'transition'),
   readMany: script('read-many'),
   heartbeats: script('heartbeats'),
+  check: script('check'),
   due: script('due'),
   claim: script('claim'),
   nodes: script('nodes'),

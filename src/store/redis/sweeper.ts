@@ -14,9 +14,9 @@ export interface SweeperOptions extends LeasePolicy {
   readonly log: Log;
   /** Whether this node judges leases; one that does not still watches the partitions' epochs. */
   readonly sweeps: boolean;
-  /** Called with partitions whose data went: Redis was emptied, or is another. */
   /** A session of this node lost its place to a newer one. */
   readonly onEvicted: (connectionId: string) => void;
+  /** Called with partitions whose data went: Redis was emptied, or is another. */
   readonly onDataGone: (partitions: readonly number[]) => void;
 }
 
@@ -25,7 +25,7 @@ const sweepIntervalMs = 50;
 /** How often ownership is renewed, and how long it lasts: a dead node's partitions are taken over within 1 s. */
 const claimIntervalMs = 200;
 const ownershipMs = 700;
-/** Users judged by one script call: about 1 ms of Redis, so that nobody else waits. */
+/** Users checked or judged by one script call: about 1 ms of Redis, so that nobody else waits. */
 const batchUsers = 500;
 /** Users judged by calls that are sent together. */
 const usersAtOnce = 1000;
@@ -198,17 +198,18 @@ export class Sweeper {
   /** Rounds until nothing is due. */
   async #sweep(group: readonly number[]): Promise<void> {
     const { engine, keys } = this.#options;
+    const first = group[0] as number;
     const deadlines = group.map((partition) => keys.deadlines(partition));
     let isMoreDue = true;
     const startMs = performance.now();
     while (isMoreDue && !this.#stopped) {
-      const found = await engine.run<[position: number, ...users: string[]][]>(
-        group[0] as number,
-        scripts.due,
+      const [isFull, ...found] = await engine.run<[0 | 1, ...[position: number, ...users: string[]][]]>(
+        first,
+        scripts.check,
         deadlines,
-        [String(batchUsers)],
+        [String(batchUsers), keys.startOf(first)],
       );
-      isMoreDue = found.some(([, ...users]) => users.length === batchUsers);
+      isMoreDue = isFull === 1;
       await this.#judgeAll(found.map(([position, ...users]) => [group[position - 1] as number, users]));
     }
     await this.#sweepCustomStatuses(group);

@@ -22,7 +22,8 @@ end
 
 if grace > 0 then
   redis.call('HSET', meta_key, 'g', text(now + grace))
-  redis.call('ZADD', deadlines_key, 'LT', now + grace, user)
+  local check_at = math.min(check_time(deadlines_key, user) or now + grace, now + grace)
+  redis.call('ZADD', deadlines_key, place_with_more(check_at), user)
   return
 end
 redis.call('DEL', status_key)

@@ -1,6 +1,6 @@
--- Finds users whose indexed time has come. Reads only; sweep.lua verifies each.
+-- Finds users whose custom status is over. Reads only; custom-sweep.lua verifies each.
 --
--- KEYS deadlines of any number of partitions
+-- KEYS returns of any number of partitions
 -- ARGV 1 most users of one partition
 -- Returns for each partition that has any: { position in KEYS (from 1), user, ... }
 
@@ -8,8 +8,8 @@ local limit = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = {}
-for position, deadlines_key in ipairs(KEYS) do
-  local users = redis.call('ZRANGEBYSCORE', deadlines_key, '-inf', now, 'LIMIT', 0, limit)
+for position, returns_key in ipairs(KEYS) do
+  local users = redis.call('ZRANGEBYSCORE', returns_key, '-inf', now, 'LIMIT', 0, limit)
   if #users > 0 then
     table.insert(users, 1, position)
     found[#found + 1] = users

@@ -5,10 +5,10 @@
 -- ARGV 1 lease ms, 2 what their keys begin with, 3 the users, separated by newlines: no user id holds one
 -- Returns the numbers (from 1) of those whose light is not on: the caller decides about each of them.
 
-local ttl, start = ARGV[1], ARGV[2] .. 'user:status:'
+local ttl, start, call = ARGV[1], ARGV[2] .. 'user:status:', redis.call
 local others, number = {}, 0
 for user in string.gmatch(ARGV[3], '[^\n]+') do
   number = number + 1
-  if redis.call('GETEX', start .. user, 'PX', ttl) ~= 'online' then others[#others + 1] = number end
+  if call('GETEX', start .. user, 'PX', ttl) ~= 'online' then others[#others + 1] = number end
 end
 return others

@@ -1,4 +1,4 @@
--- Judges users of one partition whom due.lua found, checking each again: what was renewed meanwhile gets a new place in
+-- Judges users of one partition whom check.lua found, checking each again: what was renewed meanwhile gets a new place in
 -- the index, what is really over goes OFFLINE. All that go form one log entry and one message. Two sweepers at once are
 -- harmless.
 --
@@ -13,28 +13,29 @@ local judge_from = tonumber(redis.call('HGET', sweeper_key, 'judge') or '0')
 
 -- Answers cause and last seen of a user whose time is over, or puts them back into the index and answers nothing.
 local extended = 0
-local function verdict(user, score, status_key, meta_key, connections_key)
+local function verdict(user, check_at, status_key, meta_key, connections_key)
   local status, grace_ends, original_deadline = unpack(redis.call('HMGET', meta_key, 's', 'g', 'e'))
   if status ~= ONLINE then
     redis.call('ZREM', deadlines_key, user)
     return
   end
   local deadline = redis.call('PEXPIRETIME', status_key)
-  local renewed = (deadline > 0 and deadline or score - 1) - ttl
+  local renewed = (deadline > 0 and deadline or check_at - 1) - ttl
   if grace_ends and now >= tonumber(grace_ends) then
     return BY_DISCONNECT, math.max(tonumber(grace_ends) - grace, renewed)
   end
   -- Written by somebody else, since ours takes the user out of the index.
   if deadline > 0 and redis.call('GET', status_key) == 'offline' then return BY_SET, now end
   if deadline > 0 then
-    redis.call('ZADD', deadlines_key, grace_ends and math.min(deadline + 1, tonumber(grace_ends)) or deadline + 1, user)
+    local place = grace_ends and place_with_more(math.min(deadline + 1, tonumber(grace_ends))) or deadline + 1
+    redis.call('ZADD', deadlines_key, place, user)
     if original_deadline then redis.call('HDEL', meta_key, 'e') end
     return
   end
   if now < judge_from then
     redis.call('SET', status_key, 'online', 'PX', ttl)
-    redis.call('HSETNX', meta_key, 'e', text(score - 1))
-    redis.call('ZADD', deadlines_key, now + ttl + 1, user)
+    redis.call('HSETNX', meta_key, 'e', text(check_at - 1))
+    redis.call('ZADD', deadlines_key, place_with_more(now + ttl + 1), user)
     extended = extended + 1
     return
   end
@@ -50,12 +51,12 @@ local over, lateness = {}, 0
 for i = 5, #ARGV do
   local user, first = ARGV[i], 3 * (i - 5) + 5
   local status_key, meta_key, connections_key = KEYS[first], KEYS[first + 1], KEYS[first + 2]
-  local score = redis.call('ZSCORE', deadlines_key, user)
-  if score and tonumber(score) <= now then
-    local cause, last_seen = verdict(user, tonumber(score), status_key, meta_key, connections_key)
+  local check_at = check_time(deadlines_key, user)
+  if check_at and check_at <= now then
+    local cause, last_seen = verdict(user, check_at, status_key, meta_key, connections_key)
     if cause then
       over[#over + 1] = { user, status_key, meta_key, cause, last_seen }
-      lateness = math.max(lateness, now - tonumber(score))
+      lateness = math.max(lateness, now - check_at)
     end
   end
 end

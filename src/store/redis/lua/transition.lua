@@ -27,6 +27,18 @@ local function state_line(version, user, status, activity, cause, since, changed
   return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen, custom }, '\31')
 end
 
+-- A place in the deadline index, below zero: meta has more to say then than the lease (`g`, `e`), so check.lua leaves the
+-- user to sweep.lua. Where that is no longer so, it does no harm.
+local function place_with_more(time)
+  return -math.abs(time)
+end
+
+-- When the index has a user checked; nil for one who is not in it.
+local function check_time(deadlines_key, user)
+  local place = tonumber(redis.call('ZSCORE', deadlines_key, user) or nil)
+  return place and math.abs(place)
+end
+
 -- The line of a user's present state, or false for a user never heard of.
 --
 -- What was not judged yet reads as ONLINE: readers agree with watchers. An `online` key where meta says otherwise was
@@ -36,7 +48,7 @@ local function present_line(user, ttl, status_key, meta_key, deadlines_key)
     unpack(redis.call('HMGET', meta_key, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y'))
   if status == ONLINE or redis.call('GET', status_key) == 'online' then
     local deadline = extended and tonumber(extended) or redis.call('PEXPIRETIME', status_key)
-    if deadline <= 0 then deadline = (tonumber(redis.call('ZSCORE', deadlines_key, user) or '0') - 1) end
+    if deadline <= 0 then deadline = (check_time(deadlines_key, user) or 0) - 1 end
     local renewed = deadline > 0 and text(deadline - ttl) or changed_at or '0'
     return state_line(version or '0', user, ONLINE, activity or ACTIVE, cause or '0', since or renewed,
       changed_at or renewed, renewed, customs)
