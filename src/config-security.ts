@@ -20,6 +20,12 @@ export const jwtAlgorithms = [
 ] as const;
 export type JwtAlgorithm = (typeof jwtAlgorithms)[number];
 
+export const userDirectories = ['open', 'redis', 'http'] as const;
+export type UserDirectoryKind = (typeof userDirectories)[number];
+
+export const watchPolicies = ['all', 'claims', 'http'] as const;
+export type WatchPolicyKind = (typeof watchPolicies)[number];
+
 export interface SecurityConfig {
   /** Empty: no authentication, everybody may do everything. */
   readonly auth: readonly AuthMethod[];
@@ -34,6 +40,18 @@ export interface SecurityConfig {
   readonly authJwksStaleMs: number;
   readonly authJwksTimeoutMs: number;
   readonly authApiKeysFile: string | undefined;
+  readonly userDirectory: UserDirectoryKind;
+  /** Of a set in the engine's Redis, after REDIS_PREFIX. */
+  readonly userDirectoryKey: string;
+  readonly userDirectoryUrl: string | undefined;
+  readonly userDirectoryCacheMs: number;
+  readonly userDirectoryStaleMs: number;
+  readonly userDirectoryTimeoutMs: number;
+  readonly watchPolicy: WatchPolicyKind;
+  readonly watchPolicyUrl: string | undefined;
+  readonly watchPolicyCacheMs: number;
+  readonly watchPolicyStaleMs: number;
+  readonly watchPolicyTimeoutMs: number;
   readonly allowInsecure: boolean;
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
@@ -69,6 +87,22 @@ export const securityOptions: SecurityOptions = {
   authJwksStaleMs: option('AUTH_JWKS_STALE', '1d', '0s to 30d', duration(0, 30 * day)),
   authJwksTimeoutMs: option('AUTH_JWKS_TIMEOUT', '5s', '50ms to 1m', duration(50, minute)),
   authApiKeysFile: option('AUTH_API_KEYS_FILE', '', 'a file: JSON, see docs/security.md', text),
+  userDirectory: option('USER_DIRECTORY', 'open', userDirectories.join(', '), oneOf(userDirectories)),
+  userDirectoryKey: option(
+    'USER_DIRECTORY_KEY',
+    'user:directory',
+    '1 to 128 of A-Z a-z 0-9 : . _ -',
+    redisKey,
+  ),
+  userDirectoryUrl: option('USER_DIRECTORY_URL', '', 'an https URL; http only to this machine', backendUrl),
+  userDirectoryCacheMs: option('USER_DIRECTORY_CACHE', '1m', '1s to 1d', duration(second, day)),
+  userDirectoryStaleMs: option('USER_DIRECTORY_STALE', '1h', '0s to 30d', duration(0, 30 * day)),
+  userDirectoryTimeoutMs: option('USER_DIRECTORY_TIMEOUT', '1s', '50ms to 1m', duration(50, minute)),
+  watchPolicy: option('WATCH_POLICY', 'all', watchPolicies.join(', '), oneOf(watchPolicies)),
+  watchPolicyUrl: option('WATCH_POLICY_URL', '', 'an https URL; http only to this machine', backendUrl),
+  watchPolicyCacheMs: option('WATCH_POLICY_CACHE', '1m', '1s to 1d', duration(second, day)),
+  watchPolicyStaleMs: option('WATCH_POLICY_STALE', '5m', '0s to 1d', duration(0, day)),
+  watchPolicyTimeoutMs: option('WATCH_POLICY_TIMEOUT', '1s', '50ms to 1m', duration(50, minute)),
   allowInsecure: option('ALLOW_INSECURE', 'false', 'true, false', boolean),
   tlsCert: option('TLS_CERT', '', 'a file: PEM; with TLS_KEY', text),
   tlsKey: option('TLS_KEY', '', 'a file: PEM; with TLS_CERT', text),
@@ -140,8 +174,15 @@ export const securityOptions: SecurityOptions = {
 };
 
 /** What is wrong among options that are fine one by one. */
-export function securityProblems(config: SecurityConfig & { readonly host: string }): string[] {
-  return [...jwtProblems(config), ...apiKeyProblems(config), ...exposureProblems(config)];
+export function securityProblems(
+  config: SecurityConfig & { readonly host: string; readonly redisUrl: string | undefined },
+): string[] {
+  return [
+    ...jwtProblems(config),
+    ...apiKeyProblems(config),
+    ...lookupProblems(config),
+    ...exposureProblems(config),
+  ];
 }
 
 /** Whether only programs of this machine can reach the address. */
@@ -195,6 +236,25 @@ function apiKeyProblems({ auth, authApiKeysFile }: SecurityConfig): string[] {
   return ['AUTH=api-keys and AUTH_API_KEYS_FILE must be set together'];
 }
 
+/** Who cannot be asked would refuse everybody, or look as if it were asked. */
+function lookupProblems(config: SecurityConfig & { readonly redisUrl: string | undefined }): string[] {
+  const { auth, redisUrl, userDirectory, userDirectoryUrl, watchPolicy, watchPolicyUrl } = config;
+  const problems: string[] = [];
+  if (userDirectory === 'redis' && redisUrl === undefined) {
+    problems.push('USER_DIRECTORY=redis needs REDIS_URL');
+  }
+  if ((userDirectory === 'http') !== (userDirectoryUrl !== undefined)) {
+    problems.push('USER_DIRECTORY=http and USER_DIRECTORY_URL must be set together');
+  }
+  if ((watchPolicy === 'http') !== (watchPolicyUrl !== undefined)) {
+    problems.push('WATCH_POLICY=http and WATCH_POLICY_URL must be set together');
+  }
+  if (watchPolicy !== 'all' && auth?.length === 0) {
+    problems.push('WATCH_POLICY needs AUTH: without it nobody is known who watches');
+  }
+  return problems;
+}
+
 function auth(value: string): readonly AuthMethod[] {
   if (value === '') return [];
   return value.split(',').map((part) => {
@@ -202,6 +262,19 @@ function auth(value: string): readonly AuthMethod[] {
     if (!method) throw new Error(`must be ${authMethods.join(', ')}, or both`);
     return method;
   });
+}
+
+function oneOf<Name extends string>(names: readonly Name[]): (value: string) => Name {
+  return (value) => {
+    const known = names.find((name) => name === value);
+    if (known === undefined) throw new Error(`must be one of ${names.join(', ')}`);
+    return known;
+  };
+}
+
+function redisKey(value: string): string {
+  if (!/^[A-Za-z0-9:._-]{1,128}$/.test(value)) throw new Error('must be 1 to 128 of A-Z a-z 0-9 : . _ -');
+  return value;
 }
 
 function boolean(value: string): boolean {

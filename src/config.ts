@@ -82,8 +82,14 @@ export const configOptions: Options = {
   logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), logLevel),
 };
 
-/** Never shown: a Redis URL may hold a password. */
-const secretKeys: ReadonlySet<string> = new Set(['redisUrl', 'authJwtSecret']);
+/** Never shown: URLs may hold a password. */
+const secretKeys: ReadonlySet<string> = new Set([
+  'redisUrl',
+  'authJwtSecret',
+  'authJwksUrl',
+  'userDirectoryUrl',
+  'watchPolicyUrl',
+]);
 
 /** Every problem of the environment at once. */
 export class ConfigError extends Error {

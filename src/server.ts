@@ -15,6 +15,8 @@ import { Authenticator } from './security/authenticator.ts';
 import { Gate } from './security/gate.ts';
 import { Limits } from './security/limits.ts';
 import { TlsFiles } from './security/tls.ts';
+import { CachedDirectory, httpDirectory } from './security/user-directory.ts';
+import { WatchPolicy } from './security/watch-policy.ts';
 import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
 import { GrpcTransport } from './transport/grpc/grpc-transport.ts';
@@ -59,6 +61,8 @@ export class Server {
   readonly #limits: Limits;
   readonly #tls: TlsFiles | undefined;
   readonly #authenticator: Authenticator | undefined;
+  readonly #directory: CachedDirectory | undefined;
+  readonly #policy: WatchPolicy | undefined;
   readonly #monitor: Monitor;
   readonly #sessions: Sessions;
   readonly #webSocket: WebSocketTransport;
@@ -86,8 +90,10 @@ export class Server {
     });
     this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs: Date.now, log });
     this.#connections = new Connections({ store, ttlMs: config.ttlMs, log });
+    this.#directory = createDirectory(config, this.#store, log);
     this.#presence = new PresenceService({
       ...config,
+      directory: this.#directory,
       store,
       hub: this.#hub,
       connections: this.#connections,
@@ -103,7 +109,11 @@ export class Server {
       const { subscriptions, watches } = this.#hub.stats();
       return { streams: subscriptions, watchEdges: watches, memoryBytes: process.memoryUsage.rss() };
     });
+    const { watchPolicy } = config;
+    this.#policy = watchPolicy === 'all' ? undefined : new WatchPolicy({ ...config, watchPolicy, log });
     const gate = new Gate({
+      directory: this.#directory,
+      policy: this.#policy,
       presence: this.#presence,
       authenticator: this.#authenticator,
       limits: this.#limits,
@@ -249,6 +259,7 @@ export class Server {
       transitions: () => this.#transitions.stats(),
       heartbeats: () => this.#presence.stats(),
       refused: () => this.#limits.refused,
+      lookups: () => ({ directory: this.#directory?.stats(), policy: this.#policy?.stats() }),
       connections: () => ({
         grpc: this.#grpc.stats().streams,
         websocket: this.#webSocket.stats().connections,
@@ -272,6 +283,27 @@ function createStore(config: Config, nodeId: string, log: Log): MemoryStore | Re
     prefix: config.redisPrefix,
     timeoutMs: config.redisTimeoutMs,
     nodeId,
+    log,
+  });
+}
+
+/** undefined: every id is somebody's. */
+function createDirectory(
+  config: Config,
+  store: MemoryStore | RedisStore,
+  log: Log,
+): CachedDirectory | undefined {
+  const { userDirectory, userDirectoryUrl, userDirectoryKey } = config;
+  if (userDirectory === 'http') {
+    return new CachedDirectory({ ...config, ask: httpDirectory(userDirectoryUrl as string), log });
+  }
+  if (userDirectory === 'open' || !(store instanceof RedisStore)) return undefined;
+  return new CachedDirectory({
+    ...config,
+    ask: async (userIds) => ({
+      yes: await store.membersAmong(userDirectoryKey, userIds),
+      maxAgeMs: undefined,
+    }),
     log,
   });
 }

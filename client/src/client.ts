@@ -250,11 +250,14 @@ export class PresenceClient {
       return;
     }
     if (frame.kind !== 'ack' && frame.kind !== 'states' && frame.kind !== 'error') return;
+    if (frame.kind === 'error' && frame.requestId === 0 && frame.userIds.length > 0) {
+      this.#watchList.refused(errorOf(frame));
+    }
     const pending = this.#pending.get(frame.requestId);
     if (!pending) return;
     this.#pending.delete(frame.requestId);
     clearTimeout(pending.timer);
-    if (frame.kind === 'error') pending.reject(new PresenceError(frame.code, frame.message, frame.retryable));
+    if (frame.kind === 'error') pending.reject(errorOf(frame));
     else pending.resolve(frame);
   }
 
@@ -356,6 +359,10 @@ export class PresenceClient {
   #closedError(): PresenceError {
     return this.#error ?? new PresenceError('CLOSED', 'the client was closed', false);
   }
+}
+
+function errorOf(frame: Extract<ServerFrame, { kind: 'error' }>): PresenceError {
+  return new PresenceError(frame.code, frame.message, frame.retryable, frame.userIds);
 }
 
 function stateIn(frame: ServerFrame): UserState | null {

@@ -20,10 +20,13 @@ export class PresenceError extends Error {
   readonly code: PresenceErrorCode;
   /** Whether the same request can succeed later. */
   readonly retryable: boolean;
+  /** Of a list: the users that the error is about, such as those who may not be watched. */
+  readonly userIds: readonly string[];
 
-  constructor(code: PresenceErrorCode, message: string, retryable: boolean) {
+  constructor(code: PresenceErrorCode, message: string, retryable: boolean, userIds: readonly string[] = []) {
     super(message);
     this.code = code;
     this.retryable = retryable;
+    this.userIds = userIds;
   }
 }

@@ -54,6 +54,8 @@ export type ServerFrame =
       readonly code: PresenceErrorCode;
       readonly message: string;
       readonly retryable: boolean;
+      /** Users that the error is about. */
+      readonly userIds: readonly string[];
     }
   | { readonly kind: 'states'; readonly requestId: number; readonly states: readonly UserState[] }
   | {
@@ -111,6 +113,7 @@ export function decodeFrame(json: unknown): ServerFrame {
       code: string(error.code) as PresenceErrorCode,
       message: string(error.message),
       retryable: error.retryable === true,
+      userIds: list(error.userIds).map(string),
     };
   }
   if (frame.goingAway !== undefined) {

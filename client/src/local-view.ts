@@ -66,6 +66,14 @@ export class LocalView {
     if (!this.isWatched(userId)) this.#users.delete(userId);
   }
 
+  /** Nothing is known of these any more, watched or not. */
+  hide(userIds: readonly string[]): void {
+    for (const userId of userIds) {
+      const user = this.#users.get(userId);
+      if (user) user.state = undefined;
+    }
+  }
+
   /** Takes what the server says as the truth; listeners hear of what looks different. */
   take(state: UserState): void {
     const user = this.#users.get(state.userId);

@@ -62,6 +62,13 @@ export class WatchList {
     this.#isDistrusted = true;
   }
 
+  /** The server ended watches: their users may not be watched, or it cannot be said now that they may. */
+  refused(error: PresenceError): void {
+    this.#options.onError(error);
+    this.#options.view.hide(error.userIds);
+    if (error.retryable) this.#askLater(error.userIds);
+  }
+
   #touch(userIds: readonly string[]): void {
     for (const userId of userIds) this.#dirty.add(userId);
     if (this.#isPlanned || this.#dirty.size === 0) return;
@@ -104,14 +111,28 @@ export class WatchList {
       // The next session begins with the whole list.
       if (isLost || !this.#isOpen) return;
       this.#options.onError(error);
-      if (!(error instanceof PresenceError && error.retryable)) return;
-      for (const userId of userIds) {
-        this.#told.delete(userId);
-        this.#dirty.add(userId);
-      }
-      clearTimeout(this.#retryTimer);
-      this.#retryTimer = setTimeout(() => this.#touch([]), retryMs);
+      if (!(error instanceof PresenceError)) return;
+      if (error.retryable) this.#askLater(userIds);
+      else this.#askWithout(error.userIds, userIds);
     });
+  }
+
+  #askLater(userIds: readonly string[]): void {
+    for (const userId of userIds) {
+      this.#told.delete(userId);
+      this.#dirty.add(userId);
+    }
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#touch([]), retryMs);
+  }
+
+  /** The server takes a list whole or not at all: the others are not to go unwatched for those whom it refused. */
+  #askWithout(refused: readonly string[], userIds: readonly string[]): void {
+    this.#options.view.hide(refused);
+    const others = userIds.filter((userId) => !refused.includes(userId));
+    if (others.length === userIds.length) return;
+    for (const userId of others) this.#told.delete(userId);
+    this.#touch(others);
   }
 
   *#pieces(userIds: readonly string[]): Generator<string[]> {

@@ -44,7 +44,7 @@ export const errorCatalogue = {
     grpcStatus: 'UNAVAILABLE',
     httpStatus: 503,
     retryable: true,
-    meaning: 'the engine failed or did not answer in time',
+    meaning: 'the engine, the user directory or the watch policy failed or did not answer in time',
   },
   INTERNAL: {
     grpcStatus: 'INTERNAL',
@@ -61,6 +61,8 @@ export interface PresenceErrorOptions extends ErrorOptions {
   readonly isUnauthenticated?: boolean;
   /** With a retryable code: when the same call may succeed, ms from now. */
   readonly retryAfterMs?: number;
+  /** Of a list: the users that the error is about. */
+  readonly userIds?: readonly string[];
 }
 
 /** The one error that crosses a boundary of this program. Its message is safe to send. */
@@ -69,12 +71,14 @@ export class PresenceError extends Error {
   readonly code: ErrorCode;
   readonly isUnauthenticated: boolean;
   readonly retryAfterMs: number | undefined;
+  readonly userIds: readonly string[];
 
   constructor(code: ErrorCode, message: string, options: PresenceErrorOptions = {}) {
     super(message, options);
     this.code = code;
     this.isUnauthenticated = options.isUnauthenticated ?? false;
     this.retryAfterMs = options.retryAfterMs;
+    this.userIds = options.userIds ?? [];
   }
 
   /** Name of the canonical gRPC status. */
@@ -88,6 +92,11 @@ export class PresenceError extends Error {
 
   static invalidArgument(field: string, problem: string): PresenceError {
     return new PresenceError('INVALID_ARGUMENT', `${field} ${problem}`);
+  }
+
+  /** The directory lacks these users, of whom there is at least one. */
+  static userNotFound(userIds: readonly string[]): PresenceError {
+    return new PresenceError('USER_NOT_FOUND', `User with ID ${userIds[0]} not found`, { userIds });
   }
 
   /** No credentials, or such as are not valid. */

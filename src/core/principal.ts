@@ -2,6 +2,12 @@
 export const scopes = ['presence:read', 'presence:write', 'presence:admin'] as const;
 export type Scope = (typeof scopes)[number];
 
+/** Users by their ids, and groups of users by how their ids begin. */
+export interface WatchClaim {
+  readonly ids: ReadonlySet<string>;
+  readonly beginnings: readonly string[];
+}
+
 /** Who calls, as far as valid credentials say so. */
 export interface Principal {
   /** A user speaks for themselves; a backend for whomever its scopes allow. */
@@ -11,6 +17,8 @@ export interface Principal {
   /** null: a backend. */
   readonly userId: string | null;
   readonly scopes: ReadonlySet<Scope>;
+  /** Whom the credentials let watch, where WATCH_POLICY=claims. */
+  readonly watch: WatchClaim;
   /** When the credentials expire, Unix ms; Infinity: never. */
   readonly expiresAtMs: number;
 }
@@ -24,6 +32,23 @@ export function mayUpdate(principal: Principal, userId: string): boolean {
 export function mayRead(principal: Principal): boolean {
   return principal.userId !== null || has(principal, 'presence:read');
 }
+
+/** Whether the principal's credentials name the user among those whom it may watch. */
+export function mayWatch({ watch }: Principal, userId: string): boolean {
+  return watch.ids.has(userId) || watch.beginnings.some((beginning) => userId.startsWith(beginning));
+}
+
+/** Reads a list such as `["bob", "team-7:*"]`; undefined: it is none. */
+export function parseWatchClaim(value: unknown): WatchClaim | undefined {
+  if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'string')) return undefined;
+  const isGroup = (entry: string) => entry.endsWith('*');
+  return {
+    ids: new Set(value.filter((entry) => !isGroup(entry))),
+    beginnings: value.filter(isGroup).map((entry) => entry.slice(0, -1)),
+  };
+}
+
+export const watchNobody: WatchClaim = { ids: new Set(), beginnings: [] };
 
 /** Whether the principal may see a user's connections, which name devices. */
 export function mayReadConnections(principal: Principal, userId: string): boolean {

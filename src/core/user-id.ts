@@ -24,6 +24,18 @@ export function checkUserId(value: string, field: string): void {
   }
 }
 
+/**
+ * Checks a list of user ids.
+ *
+ * @param field name of the request field, for the error
+ * @throws PresenceError INVALID_ARGUMENT: an id, or more than `maxUsers`
+ */
+export function checkUserIds(userIds: readonly string[], field: string, maxUsers: number): void {
+  if (userIds.length > maxUsers)
+    throw PresenceError.invalidArgument(field, `must name at most ${maxUsers} users`);
+  for (const [index, userId] of userIds.entries()) checkUserId(userId, `${field}[${index}]`);
+}
+
 /** Whether there are control characters or unpaired surrogates. */
 export function hasForbiddenCharacter(value: string): boolean {
   return !printableAscii.test(value) && forbidden.test(value);

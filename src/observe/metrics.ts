@@ -40,6 +40,21 @@ export const metricTable = {
     help: 'Calls, connections and newcomers refused by a limit.',
     labels: ['limit'],
   },
+  pilotlight_lookup_answers_total: {
+    type: 'counter',
+    help: 'Users looked up in the user directory or the watch policy, by where the answer came from.',
+    labels: ['service', 'source'],
+  },
+  pilotlight_lookup_asks_total: {
+    type: 'counter',
+    help: 'Questions put to the user directory or the watch policy.',
+    labels: ['service', 'outcome'],
+  },
+  pilotlight_lookup_remembered: {
+    type: 'gauge',
+    help: 'Answers of the user directory or the watch policy that are remembered.',
+    labels: ['service'],
+  },
   pilotlight_transitions_total: {
     type: 'counter',
     help: 'Transitions of the whole system as they arrived here: take max() over nodes, not sum().',
@@ -189,6 +204,7 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
     pilotlight_watch_edges: one(hub.watches),
     pilotlight_heartbeats_total: each('outcome', { renewed: renewedHeartbeats, refused: refusedHeartbeats }),
     pilotlight_refusals_total: each('limit', sources.refused()),
+    ...lookups(sources.lookups()),
     pilotlight_transitions_total: each('cause', transitions.counts),
     pilotlight_rpc_duration_seconds: rpcs(sources.calls()),
     pilotlight_fanout_duration_seconds: buckets('pilotlight_fanout_duration_seconds', hub.fanOut),
@@ -231,6 +247,29 @@ function known(value: number | null | undefined): Value[] {
 
 function each(label: string, values: Readonly<Record<string, number>>): Value[] {
   return Object.entries(values).map(([name, value]) => ({ value, labels: { [label]: name } }));
+}
+
+function lookups(
+  services: ReturnType<Sources['lookups']>,
+): Pick<
+  Record<MetricName, Value[]>,
+  'pilotlight_lookup_answers_total' | 'pilotlight_lookup_asks_total' | 'pilotlight_lookup_remembered'
+> {
+  const asked = Object.entries(services).flatMap(([service, stats]) =>
+    stats ? [{ service, ...stats }] : [],
+  );
+  const split = (label: string, service: string, counts: Readonly<Record<string, number>>): Value[] =>
+    Object.entries(counts).map(([name, value]) => ({ value, labels: { service, [label]: name } }));
+  return {
+    pilotlight_lookup_answers_total: asked.flatMap(({ service, answers }) =>
+      split('source', service, answers),
+    ),
+    pilotlight_lookup_asks_total: asked.flatMap(({ service, asks }) => split('outcome', service, asks)),
+    pilotlight_lookup_remembered: asked.map(({ service, remembered }) => ({
+      value: remembered,
+      labels: { service },
+    })),
+  };
 }
 
 function rpcs(calls: ReturnType<Sources['calls']>): Value[] {

@@ -39,6 +39,7 @@ function setUp(overview: Partial<Sources['overview']> = {}) {
         fanOut: new Histogram(),
       }),
       transitions: () => transitions,
+      lookups: () => ({ directory: undefined, policy: undefined }),
       refused: () => ({}),
       heartbeats: () => ({ renewedHeartbeats: 0, refusedHeartbeats: 0 }),
       connections: () => ({ grpc: 0, websocket: 0, events: 0 }),

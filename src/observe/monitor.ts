@@ -1,6 +1,7 @@
 import type { Overview } from '../core/overview.ts';
 import type { Cause } from '../core/presence.ts';
 import type { Log } from './log.ts';
+import type { LookupStats } from './lookup-stats.ts';
 import { type CallMeter, Histogram, HistogramWindow, latencyBoundsSeconds, quantile } from './measure.ts';
 import type { RedisStats } from './redis-stats.ts';
 import type { EngineReport, NodeReport, Quantiles, Sample, Stats, Tick } from './stats.ts';
@@ -35,6 +36,8 @@ export interface Sources {
   };
   /** How often somebody was refused, by what for. */
   readonly refused: () => Readonly<Record<string, number>>;
+  /** By who is asked; undefined: nobody is. */
+  readonly lookups: () => Readonly<Record<'directory' | 'policy', LookupStats | undefined>>;
   readonly heartbeats: () => { readonly renewedHeartbeats: number; readonly refusedHeartbeats: number };
   /** By transport. */
   readonly connections: () => { readonly grpc: number; readonly websocket: number; readonly events: number };

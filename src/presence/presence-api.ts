@@ -10,6 +10,18 @@ export interface HeartbeatResult {
   readonly nextInMs: number;
 }
 
+/** Which users there are. What needs no question is answered at once. */
+export interface UserDirectory {
+  /** @throws PresenceError USER_NOT_FOUND: one of these is not there; REDIS_ERROR: the directory does not answer */
+  require(userIds: readonly string[]): void | Promise<void>;
+  /**
+   * Those that are there, in the order given.
+   *
+   * @throws PresenceError REDIS_ERROR
+   */
+  known(userIds: readonly string[]): readonly string[] | Promise<readonly string[]>;
+}
+
 /** What a caller can do: PresenceService for everybody, or the same within what one caller may. */
 export interface PresenceApi {
   setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState>;
@@ -19,7 +31,7 @@ export interface PresenceApi {
   setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState>;
   getConnections(userId: string): Promise<ConnectionSeen[]>;
   watch(userId: string | null, sink: EndableSink): RunningWatch;
-  subscribe(sink: WatchSink): Subscription;
+  subscribe(sink: RevocableSink): Subscription;
   addWatched(
     subscription: Subscription,
     userIds: readonly string[],
@@ -37,6 +49,12 @@ export interface EndableSink extends WatchSink {
   expiring?(expiresInMs: number): void;
   /** The caller may watch no longer: whatever carries the events is to be closed with this error. */
   end(error: PresenceError): void;
+}
+
+/** A session's sink: it goes on without some of its users. */
+export interface RevocableSink extends WatchSink {
+  /** The error's users are not watched any more, because the caller may not, or nobody can say that it may. */
+  revoked(error: PresenceError): void;
 }
 
 /** A watch to which users can be added until it is closed. */

@@ -2,9 +2,9 @@ import { type CustomStatusRequest, checkCustomStatus } from '../core/custom-stat
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { ConnectionSeen, PresenceStore } from '../core/store.ts';
-import { checkUserId } from '../core/user-id.ts';
+import { checkUserId, checkUserIds } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import type { HeartbeatResult, PresenceApi, RunningWatch } from './presence-api.ts';
+import type { HeartbeatResult, PresenceApi, RunningWatch, UserDirectory } from './presence-api.ts';
 import { StateReader } from './state-reader.ts';
 import type { Subscription, WatchSink } from './subscription.ts';
 import type { WatchHub } from './watch-hub.ts';
@@ -17,6 +17,8 @@ export interface PresenceServiceOptions {
   /** Most users of one bulk query. */
   readonly maxBulkUsers: number;
   readonly maxWatchedUsers: number;
+  /** undefined: every id that is asked for is somebody's. */
+  readonly directory?: UserDirectory | undefined;
 }
 
 /** What callers can do, whatever transport they come by. Every argument is checked here. */
@@ -36,59 +38,65 @@ export class PresenceService implements PresenceApi {
     return { renewedHeartbeats: this.#renewedHeartbeats, refusedHeartbeats: this.#refusedHeartbeats };
   }
 
-  /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
+  /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
   async setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState> {
     checkUserId(userId, 'user_id');
     const { store, hub } = this.#options;
     if (status === 'OFFLINE' && activity !== null) {
       throw PresenceError.invalidArgument('activity', 'is only for status ONLINE');
     }
+    await this.requireKnown([userId]);
     const state =
       status === 'ONLINE' ? await store.setOnline(userId, activity) : await store.setOffline(userId);
     hub.noteWritten(state);
     return state;
   }
 
-  /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
+  /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
   async getStatus(userId: string): Promise<UserState> {
     checkUserId(userId, 'user_id');
+    await this.requireKnown([userId]);
     const [state] = await this.#reader.read([userId]);
     return state as UserState;
   }
 
   /**
-   * States in the order asked for.
+   * States in the order asked for; users whom the directory lacks are left out.
    *
    * @throws PresenceError INVALID_ARGUMENT: an id, or more than MAX_BULK_USERS; REDIS_ERROR
    */
   async getStatuses(userIds: readonly string[]): Promise<UserState[]> {
     checkUserIds(userIds, 'user_ids', this.#options.maxBulkUsers);
-    return userIds.length === 0 ? [] : this.#reader.read(userIds);
+    const known = (await this.#options.directory?.known(userIds)) ?? userIds;
+    return known.length === 0 ? [] : this.#reader.read(known);
   }
 
-  /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
+  /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
   async heartbeat(userId: string): Promise<HeartbeatResult> {
     checkUserId(userId, 'user_id');
+    await this.requireKnown([userId]);
     const accepted = await this.#options.store.heartbeat(userId);
     if (accepted) this.#renewedHeartbeats++;
     else this.#refusedHeartbeats++;
     return { accepted, nextInMs: this.#options.heartbeatIntervalMs };
   }
 
-  /** @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR */
+  /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
   async setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState> {
     checkUserId(userId, 'user_id');
     checkCustomStatus(request);
+    await this.requireKnown([userId]);
     return this.#options.store.setCustomStatus(userId, request);
   }
 
   /**
    * A user's open connections on all nodes, oldest first.
    *
-   * @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR
+   * @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR
    */
   async getConnections(userId: string): Promise<ConnectionSeen[]> {
     checkUserId(userId, 'user_id');
+    await this.requireKnown([userId]);
     return this.#options.store.readConnections(userId);
   }
 
@@ -108,19 +116,25 @@ export class PresenceService implements PresenceApi {
     return this.#options.hub.subscribe(sink);
   }
 
-  /** @throws PresenceError INVALID_ARGUMENT: an id, or more than MAX_WATCHED_USERS in all; REDIS_ERROR */
+  /** @throws PresenceError INVALID_ARGUMENT: an id, or more than MAX_WATCHED_USERS in all; USER_NOT_FOUND, REDIS_ERROR */
   async addWatched(
     subscription: Subscription,
     userIds: readonly string[],
     knownVersions?: ReadonlyMap<string, number>,
   ): Promise<void> {
     this.checkWatched(userIds, 'user_ids');
+    await this.requireKnown(userIds);
     await subscription.watch(userIds, knownVersions);
   }
 
   /** @throws PresenceError INVALID_ARGUMENT */
   checkWatched(userIds: readonly string[], field: string): void {
     checkUserIds(userIds, field, this.#options.maxWatchedUsers);
+  }
+
+  /** @throws PresenceError USER_NOT_FOUND: the directory lacks one of these; REDIS_ERROR: it does not answer */
+  requireKnown(userIds: readonly string[]): void | Promise<void> {
+    return this.#options.directory?.require(userIds);
   }
 }
 
@@ -149,12 +163,14 @@ export class Watch implements RunningWatch {
   /**
    * Watches users: the snapshot of each goes to the sink, then its changes.
    *
-   * @throws PresenceError INVALID_ARGUMENT: an id, none, or more than MAX_WATCHED_USERS; REDIS_ERROR
+   * @throws PresenceError INVALID_ARGUMENT: an id, none, or more than MAX_WATCHED_USERS; USER_NOT_FOUND,
+   *   the watcher included; REDIS_ERROR
    */
   async add(userIds: readonly string[]): Promise<void> {
     if (userIds.length === 0)
       throw PresenceError.invalidArgument('watch_user_ids', 'must name at least one user');
     this.#presence.checkWatched(userIds, 'watch_user_ids');
+    await this.#presence.requireKnown(this.#userId === null ? userIds : [this.#userId, ...userIds]);
     await this.#count();
     await this.#subscription.watch(userIds);
   }
@@ -177,10 +193,4 @@ export class Watch implements RunningWatch {
     this.#held = held;
     if (this.#isClosed) await this.#connections.close(held, false);
   }
-}
-
-function checkUserIds(userIds: readonly string[], field: string, maxUsers: number): void {
-  if (userIds.length > maxUsers)
-    throw PresenceError.invalidArgument(field, `must name at most ${maxUsers} users`);
-  for (const [index, userId] of userIds.entries()) checkUserId(userId, `${field}[${index}]`);
 }

@@ -48,6 +48,11 @@ export const sessionEnds = {
     grpcStatus: 'UNAUTHENTICATED',
     reason: 'the token is missing, not valid, or not for this user',
   },
+  USER_NOT_FOUND: {
+    closeCode: 4504,
+    grpcStatus: 'NOT_FOUND',
+    reason: 'the user directory does not have this user',
+  },
 } as const satisfies Record<string, SessionEndRow>;
 
 export type SessionEnd = keyof typeof sessionEnds;

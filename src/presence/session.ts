@@ -3,11 +3,11 @@ import type { Activity, UserState } from '../core/presence.ts';
 import type { ConnectionOpened } from '../core/store.ts';
 import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import { type PresenceApi, type SessionAccess, tokenNoticeMs } from './presence-api.ts';
+import { type PresenceApi, type RevocableSink, type SessionAccess, tokenNoticeMs } from './presence-api.ts';
 import type { SessionEnd } from './session-ends.ts';
 import type { SessionLink, SessionMessage, SessionRequest } from './session-messages.ts';
 import { type OutboxOwner, SessionOutbox } from './session-outbox.ts';
-import type { Subscription, WatchEvent, WatchSink } from './subscription.ts';
+import type { Subscription, WatchEvent } from './subscription.ts';
 
 export interface SessionTimings {
   /** Silence after which the peer is pinged. */
@@ -46,7 +46,7 @@ const maxWaitingRequests = 32;
  * One live connection of one user: requests in order, one at a time; events in batches, one per turn. It has no timer of
  * its own: the host asks it now and then what is due.
  */
-export class Session implements WatchSink, OutboxOwner {
+export class Session implements RevocableSink, OutboxOwner {
   /** When the host asks next what is due; kept by the host. */
   plannedMs = Number.POSITIVE_INFINITY;
   readonly #host: SessionHost;
@@ -239,6 +239,12 @@ export class Session implements WatchSink, OutboxOwner {
 
   send(event: WatchEvent): boolean {
     return this.#outbox.add(event);
+  }
+
+  revoked(error: PresenceError): void {
+    if (this.#isEnded) return;
+    this.#outbox.flush();
+    this.#outbox.tell({ kind: 'error', requestId: 0, error });
   }
 
   // ---- requests ---------------------------------------------------------------------------------------
@@ -484,6 +490,7 @@ function endOfHello(error: unknown): SessionEnd {
   const { code } = PresenceError.from(error);
   if (code === 'INVALID_ARGUMENT') return 'BAD_HELLO';
   if (code === 'UNAUTHORIZED') return 'UNAUTHORIZED';
+  if (code === 'USER_NOT_FOUND') return 'USER_NOT_FOUND';
   if (code === 'RATE_LIMITED') return 'LIMITED';
   return code === 'REDIS_ERROR' ? 'ENGINE_AWAY' : 'INTERNAL';
 }

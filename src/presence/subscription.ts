@@ -69,6 +69,7 @@ export class Subscription {
   #known: Map<WatchedUser, number> | undefined;
   #isFull = false;
   #isClosed = false;
+  #onClosed: (() => void) | undefined;
 
   constructor(hub: WatchRegistry, sink: WatchSink, maxWatchedUsers: number) {
     this.#hub = hub;
@@ -79,6 +80,15 @@ export class Subscription {
   /** Users watched now. */
   get size(): number {
     return this.#watched.size;
+  }
+
+  get userIds(): string[] {
+    return [...this.#watched.keys()];
+  }
+
+  /** Who is told when it closes; set once. */
+  onClosed(listener: () => void): void {
+    this.#onClosed = listener;
   }
 
   /** Whether the sink has been told less than is known here, because it was full. */
@@ -148,6 +158,7 @@ export class Subscription {
     this.#isClosed = true;
     this.#hub.countClosed();
     this.unwatch([...this.#watched.keys()]);
+    this.#onClosed?.();
   }
 
   /** For the hub: a state to tell, now or, where the sink is full, when it drains. */

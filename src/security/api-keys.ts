@@ -1,6 +1,6 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import { PresenceError } from '../core/errors.ts';
-import { isScope, type Principal } from '../core/principal.ts';
+import { isScope, type Principal, parseWatchClaim } from '../core/principal.ts';
 import type { Log } from '../observe/log.ts';
 import { WatchedFiles } from './watched-file.ts';
 
@@ -61,7 +61,7 @@ export function parseApiKeys(text: string): ApiKey[] {
     throw new Error(`must be a list of at most ${maxKeys} keys`);
   const ids = new Set<string>();
   return list.map((entry: unknown, index) => {
-    const { id, sha256, scopes } = (entry ?? {}) as Record<string, unknown>;
+    const { id, sha256, scopes, watch = [] } = (entry ?? {}) as Record<string, unknown>;
     if (typeof id !== 'string' || !/^[\w.-]{1,64}$/.test(id) || ids.has(id)) {
       throw new Error(`key ${index}: id must be 1 to 64 of A-Z a-z 0-9 _ . - and occur once`);
     }
@@ -72,6 +72,10 @@ export function parseApiKeys(text: string): ApiKey[] {
     if (!Array.isArray(scopes) || !scopes.every((it) => typeof it === 'string' && isScope(it))) {
       throw new Error(`key ${id}: scopes must be a list of presence:read, presence:write, presence:admin`);
     }
+    const claim = parseWatchClaim(watch);
+    if (claim === undefined) {
+      throw new Error(`key ${id}: watch must be a list of user ids, or beginnings of them that end with *`);
+    }
     return {
       digest: Buffer.from(sha256, 'hex'),
       principal: {
@@ -79,6 +83,7 @@ export function parseApiKeys(text: string): ApiKey[] {
         id,
         userId: null,
         scopes: new Set(scopes.filter(isScope)),
+        watch: claim,
         expiresAtMs: Number.POSITIVE_INFINITY,
       },
     };

@@ -1,11 +1,18 @@
 import { PresenceError } from '../core/errors.ts';
 import { mayOperate, type Principal } from '../core/principal.ts';
+import { checkUserId } from '../core/user-id.ts';
 import type { TraceCarrier } from '../observe/tracing.ts';
-import { openAccess, type PresenceApi, type SessionAccess } from '../presence/presence-api.ts';
+import {
+  openAccess,
+  type PresenceApi,
+  type SessionAccess,
+  type UserDirectory,
+} from '../presence/presence-api.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
 import { GuardedPresence, refused } from './guarded-presence.ts';
 import { LimitedPresence } from './limited-presence.ts';
 import type { Limits } from './limits.ts';
+import type { WatchPolicy } from './watch-policy.ts';
 
 /** What a transport knows of who calls. */
 export interface Caller {
@@ -22,6 +29,10 @@ export interface GateOptions {
   /** undefined: everybody may do everything. */
   readonly authenticator: Authenticator | undefined;
   readonly limits: Limits;
+  /** undefined: every id is somebody's. */
+  readonly directory?: UserDirectory | undefined;
+  /** undefined: who may see anybody may see everybody. */
+  readonly policy?: WatchPolicy | undefined;
 }
 
 /** The one way from a transport to presence: nobody gets past it without saying who calls, or too often. */
@@ -29,9 +40,13 @@ export class Gate {
   readonly limits: Limits;
   readonly #presence: PresenceApi;
   readonly #authenticator: Authenticator | undefined;
+  readonly #directory: UserDirectory | undefined;
+  readonly #policy: WatchPolicy | undefined;
   readonly #guarded = new WeakMap<Principal, GuardedPresence>();
 
-  constructor({ presence, authenticator, limits }: GateOptions) {
+  constructor({ presence, authenticator, limits, directory, policy }: GateOptions) {
+    this.#directory = directory;
+    this.#policy = policy;
     this.limits = limits;
     this.#presence = presence;
     this.#authenticator = authenticator;
@@ -67,9 +82,10 @@ export class Gate {
   session({ authorization = '', address }: Caller): SessionAccess {
     if (!this.#authenticator) {
       const limited = new LimitedPresence(this.#presence, this.limits, null, address);
-      const enter = async () => {
+      const enter = async (_token: string, userId: string) => {
         this.limits.take('calls', null, address);
         this.limits.checkRoom();
+        await this.requireKnown(userId);
       };
       return { ...openAccess(limited), enter };
     }
@@ -101,17 +117,31 @@ export class Gate {
     }
   }
 
+  /** A presence of its own, for a session: its principal may renew its credentials. */
   guard(principal: Principal): GuardedPresence {
-    let guarded = this.#guarded.get(principal);
-    if (!guarded) {
-      guarded = new GuardedPresence(this.#presence, principal, this.#authenticator?.toleranceMs ?? 0);
-      this.#guarded.set(principal, guarded);
-    }
-    return guarded;
+    const toleranceMs = this.#authenticator?.toleranceMs ?? 0;
+    return new GuardedPresence({ presence: this.#presence, principal, toleranceMs, policy: this.#policy });
+  }
+
+  /**
+   * Whether there is such a user, of whom a session will be.
+   *
+   * @param userId empty: nobody
+   * @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR
+   */
+  async requireKnown(userId: string): Promise<void> {
+    if (userId === '' || !this.#directory) return;
+    checkUserId(userId, 'user_id');
+    await this.#directory.require([userId]);
   }
 
   #limited(principal: Principal, address: string): PresenceApi {
-    return new LimitedPresence(this.guard(principal), this.limits, principal, address);
+    let guarded = this.#guarded.get(principal);
+    if (!guarded) {
+      guarded = this.guard(principal);
+      this.#guarded.set(principal, guarded);
+    }
+    return new LimitedPresence(guarded, this.limits, principal, address);
   }
 }
 
@@ -151,20 +181,18 @@ class GuardedAccess implements SessionAccess {
     limits.take('calls', principal, this.#address);
     limits.takeConnection(principal);
     limits.checkRoom();
-    this.#adopt(guarded);
+    await this.#gate.requireKnown(userId);
+    this.#entered = guarded;
+    this.#presence = new LimitedPresence(guarded, limits, principal, this.#address);
   }
 
   async renew(token: string): Promise<void> {
     const principal = await this.#gate.authenticate(token, this.#address);
-    const before = (this.#entered as GuardedPresence).principal;
+    const entered = this.#entered as GuardedPresence;
+    const before = entered.principal;
     if (principal.kind !== before.kind || principal.id !== before.id) {
       throw refused('take over a session of somebody else');
     }
-    this.#adopt(this.#gate.guard(principal));
-  }
-
-  #adopt(guarded: GuardedPresence): void {
-    this.#entered = guarded;
-    this.#presence = new LimitedPresence(guarded, this.#gate.limits, guarded.principal, this.#address);
+    entered.renew(principal);
   }
 }

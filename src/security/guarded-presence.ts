@@ -7,25 +7,54 @@ import {
   type EndableSink,
   type HeartbeatResult,
   type PresenceApi,
+  type RevocableSink,
   type RunningWatch,
   tokenNoticeMs,
 } from '../presence/presence-api.ts';
-import type { Subscription, WatchSink } from '../presence/subscription.ts';
+import type { Subscription } from '../presence/subscription.ts';
 import { expired } from './authenticator.ts';
+import { PolicedWatch } from './policed-watch.ts';
+import type { WatchPolicy } from './watch-policy.ts';
 
 /** Longest wait of a Node timer. */
 const maxTimerMs = 2 ** 31 - 1;
 
-/** What one principal may do. Every method throws PresenceError UNAUTHORIZED where it may not. */
-export class GuardedPresence implements PresenceApi {
+export interface GuardedPresenceOptions {
+  readonly presence: PresenceApi;
   readonly principal: Principal;
+  /** How long after their expiry the principal's credentials still count. */
+  readonly toleranceMs: number;
+  /** undefined: who may see anybody may see everybody. */
+  readonly policy: WatchPolicy | undefined;
+}
+
+/**
+ * What one principal may do. Every method throws PresenceError UNAUTHORIZED where it may not, REDIS_ERROR where the watch
+ * policy does not answer.
+ */
+export class GuardedPresence implements PresenceApi {
   readonly #presence: PresenceApi;
   readonly #toleranceMs: number;
+  readonly #policy: WatchPolicy | undefined;
+  #principal: Principal;
+  /** Of the one subscription of a session. */
+  #policedWatch: PolicedWatch | undefined;
 
-  constructor(presence: PresenceApi, principal: Principal, toleranceMs: number) {
-    this.principal = principal;
+  constructor({ presence, principal, toleranceMs, policy }: GuardedPresenceOptions) {
     this.#presence = presence;
+    this.#principal = principal;
     this.#toleranceMs = toleranceMs;
+    this.#policy = policy;
+  }
+
+  get principal(): Principal {
+    return this.#principal;
+  }
+
+  /** The same caller with newer credentials: what they no longer let it watch ends. */
+  renew(principal: Principal): void {
+    this.#principal = principal;
+    this.#policedWatch?.recheck();
   }
 
   async setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState> {
@@ -35,11 +64,13 @@ export class GuardedPresence implements PresenceApi {
 
   async getStatus(userId: string): Promise<UserState> {
     this.requireRead();
+    await this.#requireWatch([userId], 'user_id', 1);
     return this.#presence.getStatus(userId);
   }
 
   async getStatuses(userIds: readonly string[]): Promise<UserState[]> {
     this.requireRead();
+    if (this.#policy) await this.#requireWatch(userIds, 'user_ids', this.#policy.maxBulkUsers);
     return this.#presence.getStatuses(userIds);
   }
 
@@ -55,6 +86,7 @@ export class GuardedPresence implements PresenceApi {
 
   async getConnections(userId: string): Promise<ConnectionSeen[]> {
     if (!mayReadConnections(this.principal, userId)) throw refused('see the connections of this user');
+    await this.#requireWatch([userId], 'user_id', 1);
     return this.#presence.getConnections(userId);
   }
 
@@ -62,13 +94,29 @@ export class GuardedPresence implements PresenceApi {
     if (userId !== null) this.requireUpdate(userId);
     this.requireRead();
     const watch = this.#presence.watch(userId, sink);
-    const { expiresAtMs } = this.principal;
-    if (expiresAtMs === Number.POSITIVE_INFINITY) return watch;
-    return new ExpiringWatch(watch, sink, expiresAtMs, this.#toleranceMs);
+    const policed = this.#policy
+      ? new PolicedRunningWatch(watch, sink, this.#principal, this.#policy)
+      : watch;
+    const { expiresAtMs } = this.#principal;
+    if (expiresAtMs === Number.POSITIVE_INFINITY) return policed;
+    return new ExpiringWatch(policed, sink, expiresAtMs, this.#toleranceMs);
   }
 
-  subscribe(sink: WatchSink): Subscription {
-    return this.#presence.subscribe(sink);
+  subscribe(sink: RevocableSink): Subscription {
+    const subscription = this.#presence.subscribe(sink);
+    const policy = this.#policy;
+    if (!policy) return subscription;
+    const policed = new PolicedWatch({
+      judge: (userIds) => policy.judge(this.#principal, userIds),
+      watched: () => subscription.userIds,
+      end: (userIds, error) => {
+        subscription.unwatch(userIds);
+        sink.revoked(error);
+      },
+    });
+    subscription.onClosed(() => policed.close());
+    this.#policedWatch = policed;
+    return subscription;
   }
 
   async addWatched(
@@ -77,7 +125,10 @@ export class GuardedPresence implements PresenceApi {
     knownVersions?: ReadonlyMap<string, number>,
   ): Promise<void> {
     this.requireRead();
+    const policy = this.#policy;
+    const judgement = await policy?.require(this.#principal, userIds, 'user_ids', policy.maxWatchedUsers);
     await this.#presence.addWatched(subscription, userIds, knownVersions);
+    if (judgement) this.#policedWatch?.note(judgement);
   }
 
   /** @throws PresenceError UNAUTHORIZED */
@@ -88,6 +139,51 @@ export class GuardedPresence implements PresenceApi {
   /** @throws PresenceError UNAUTHORIZED */
   requireRead(): void {
     if (!mayRead(this.principal)) throw refused('ask for users');
+  }
+
+  async #requireWatch(userIds: readonly string[], field: string, maxUsers: number): Promise<void> {
+    await this.#policy?.require(this.#principal, userIds, field, maxUsers);
+  }
+}
+
+/** A watch that ends as a whole when one of its users may no longer be watched: its stream can say no less. */
+class PolicedRunningWatch implements RunningWatch {
+  readonly #watch: RunningWatch;
+  readonly #principal: Principal;
+  readonly #policy: WatchPolicy;
+  readonly #policed: PolicedWatch;
+  #userIds: readonly string[] = [];
+
+  constructor(watch: RunningWatch, sink: EndableSink, principal: Principal, policy: WatchPolicy) {
+    this.#watch = watch;
+    this.#principal = principal;
+    this.#policy = policy;
+    this.#policed = new PolicedWatch({
+      judge: (userIds) => policy.judge(principal, userIds),
+      watched: () => this.#userIds,
+      end: (_userIds, error) => sink.end(error),
+    });
+  }
+
+  get expiresAtMs(): number {
+    return this.#watch.expiresAtMs;
+  }
+
+  async add(userIds: readonly string[]): Promise<void> {
+    const { maxWatchedUsers } = this.#policy;
+    const judgement = await this.#policy.require(this.#principal, userIds, 'watch_user_ids', maxWatchedUsers);
+    await this.#watch.add(userIds);
+    this.#userIds = [...this.#userIds, ...userIds];
+    this.#policed.note(judgement);
+  }
+
+  drained(): void {
+    this.#watch.drained();
+  }
+
+  close(): Promise<void> {
+    this.#policed.close();
+    return this.#watch.close();
   }
 }
 

@@ -12,14 +12,19 @@ export interface HttpJson {
   readonly maxAgeMs: number | undefined;
 }
 
-/** Asks a service for JSON. Rejects on anything but a 200 with valid JSON within the bounds; follows no redirect. */
+/**
+ * Asks a service for JSON. A user and password in the URL are sent as Basic credentials. Rejects on anything but a 200 with
+ * valid JSON within the bounds; follows no redirect.
+ */
 export async function askJson(url: string, options: HttpJsonOptions): Promise<HttpJson> {
   const { timeoutMs, maxBytes, body } = options;
-  const response = await fetch(url, {
+  const { target, authorization } = splitCredentials(url);
+  const response = await fetch(target, {
     redirect: 'error',
     signal: AbortSignal.timeout(timeoutMs),
     headers: {
       accept: 'application/json',
+      ...(authorization !== undefined && { authorization }),
       ...(body !== undefined && { 'content-type': 'application/json' }),
     },
     ...(body !== undefined && { method: 'POST', body: JSON.stringify(body) }),
@@ -39,6 +44,17 @@ export async function askJson(url: string, options: HttpJsonOptions): Promise<Ht
     value: JSON.parse(Buffer.concat(chunks).toString()),
     maxAgeMs: maxAgeMs(response.headers.get('cache-control')),
   };
+}
+
+/** `fetch` takes no URL with credentials. */
+function splitCredentials(url: string): { target: URL; authorization: string | undefined } {
+  const target = new URL(url);
+  const { username, password } = target;
+  if (username === '') return { target, authorization: undefined };
+  target.username = '';
+  target.password = '';
+  const text = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { target, authorization: `Basic ${Buffer.from(text).toString('base64')}` };
 }
 
 function maxAgeMs(header: string | null): number | undefined {

@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
 import { PresenceError } from '../core/errors.ts';
-import { isScope, type Principal } from '../core/principal.ts';
+import { isScope, type Principal, parseWatchClaim, watchNobody } from '../core/principal.ts';
 import { checkUserId } from '../core/user-id.ts';
 import type { Log } from '../observe/log.ts';
 import { JwksKeys } from './jwks.ts';
@@ -92,11 +92,12 @@ function principalOf(claims: Readonly<Record<string, unknown>>): Principal {
       .filter(isScope),
   );
   const expiresAtMs = (claims.exp as number) * 1000;
+  const watch = parseWatchClaim(claims.watch) ?? watchNobody;
   if (typeof claims.sub === 'string') {
     checkUserId(claims.sub, 'sub');
-    return { kind: 'user', id: claims.sub, userId: claims.sub, scopes, expiresAtMs };
+    return { kind: 'user', id: claims.sub, userId: claims.sub, scopes, watch, expiresAtMs };
   }
   if (scopes.size === 0) throw new Error('the token names neither a user nor a scope');
   const id = typeof claims.client_id === 'string' ? claims.client_id : 'backend';
-  return { kind: 'backend', id, userId: null, scopes, expiresAtMs };
+  return { kind: 'backend', id, userId: null, scopes, watch, expiresAtMs };
 }

@@ -2,8 +2,14 @@ import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { Principal } from '../core/principal.ts';
 import type { ConnectionSeen } from '../core/store.ts';
-import type { EndableSink, HeartbeatResult, PresenceApi, RunningWatch } from '../presence/presence-api.ts';
-import type { Subscription, WatchSink } from '../presence/subscription.ts';
+import type {
+  EndableSink,
+  HeartbeatResult,
+  PresenceApi,
+  RevocableSink,
+  RunningWatch,
+} from '../presence/presence-api.ts';
+import type { Subscription } from '../presence/subscription.ts';
 import type { Limits, Rate } from './limits.ts';
 
 /** The same presence, as often as one caller may. Every method throws PresenceError RATE_LIMITED beyond that. */
@@ -67,7 +73,7 @@ export class LimitedPresence implements PresenceApi {
     };
   }
 
-  subscribe(sink: WatchSink): Subscription {
+  subscribe(sink: RevocableSink): Subscription {
     return this.#presence.subscribe(sink);
   }
 

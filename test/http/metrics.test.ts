@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { metricTable } from '../../src/observe/metrics.ts';
 import { EventReader, request } from '../support/http.ts';
 import { startServer, type TestServer, Watcher } from '../support/pilotlight.ts';
+import { redisCommand } from '../support/redis-command.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -43,7 +44,9 @@ describe('metrics', () => {
 
   before(async () => {
     redis = await RedisServer.start();
-    server = await startServer({ REDIS_URL: redis.url });
+    const users = ['secret-ada', 'secret-bob', 'secret-cat', 'secret-eve'];
+    await redisCommand(redis.port, 'SADD', 'user:directory', ...users);
+    server = await startServer({ REDIS_URL: redis.url, USER_DIRECTORY: 'redis' });
     const watcher = new Watcher(server.client, ['secret-ada', 'secret-bob'], 'secret-eve');
     const reader = new EventReader(`${server.httpUrl}/v1/events?watch=secret-ada`);
     await server.client.setUserStatus({ userId: 'secret-ada', status: 1 });
@@ -106,6 +109,9 @@ describe('metrics', () => {
       /^pilotlight_rpc_duration_seconds_count\{transport="http",method="GetUserStatus",code="INVALID_ARGUMENT"\} 1$/m,
     );
     assert.match(text, /^pilotlight_watch_edges 3$/m);
+    assert.match(text, /^pilotlight_lookup_answers_total\{service="directory",source="asked"\} 4$/m);
+    assert.match(text, /^pilotlight_lookup_asks_total\{service="directory",outcome="failed"\} 0$/m);
+    assert.match(text, /^pilotlight_lookup_remembered\{service="directory"\} 4$/m);
     assert.match(text, /^pilotlight_sweeper_partitions 64$/m);
     assert.match(text, /^pilotlight_expiry_lateness_seconds_count 2$/m);
   });

@@ -12,6 +12,7 @@
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
  * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
+ * | `user:directory` | set | users that there are, kept by the application; named by USER_DIRECTORY_KEY | yours |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
  * | `presence:evicted:NODE` | list | sessions of a node that lost their place to newer ones | 1 min |
  * | `presence:report:NODE` | string | what a node tells the others of itself, JSON | 5 s |
@@ -81,6 +82,11 @@ export class Keys {
 
   channel(partition: number): string {
     return `${this.#starts[partition]}presence:${partition}`;
+  }
+
+  /** A set that the application keeps. */
+  directory(key: string): string {
+    return `${this.#starts[0]}${key}`;
   }
 
   nodes(): string {

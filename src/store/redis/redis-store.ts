@@ -1,5 +1,6 @@
 import type { ConnectionKind } from '../../core/connections.ts';
 import type { CustomStatusRequest } from '../../core/custom-status.ts';
+import { PresenceError } from '../../core/errors.ts';
 import { partitionOf } from '../../core/partition.ts';
 import type { Activity, LeasePolicy, UserState } from '../../core/presence.ts';
 import { parseRedisTarget } from '../../core/redis-target.ts';
@@ -246,6 +247,22 @@ export class RedisStore implements PresenceStore {
 
   isCurrent(partition: number): boolean {
     return this.#feed.isCurrent(partition);
+  }
+
+  /**
+   * Which of these are in a set that the application keeps. An empty set is taken for lost data, not for an application
+   * without users.
+   *
+   * @throws PresenceError REDIS_ERROR
+   */
+  async membersAmong(setKey: string, members: readonly string[]): Promise<Set<string>> {
+    const key = this.#keys.directory(setKey);
+    const flags = await this.#engine.command<number[]>(0, ['SMISMEMBER', key, ...members]);
+    const found = new Set(members.filter((_, index) => flags[index] === 1));
+    if (found.size === 0 && (await this.#engine.command<number>(0, ['EXISTS', key])) === 0) {
+      throw new PresenceError('REDIS_ERROR', `the set ${key} is empty, or not there`);
+    }
+    return found;
   }
 
   /** Sizes of everything that could leak and counts of what went wrong, for tests and metrics. */

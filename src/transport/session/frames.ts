@@ -85,13 +85,19 @@ export function toFrame(
         frame: { case: 'ack', value: message.state ? { state: toStatusData(message.state) } : {} },
       };
     case 'error': {
-      const { code, message: text, retryAfterMs = 0 } = message.error;
+      const { code, message: text, retryAfterMs = 0, userIds } = message.error;
       const { retryable } = errorCatalogue[code];
       return {
         requestId: message.requestId,
         frame: {
           case: 'error',
-          value: { code, message: text, retryable, retryAfterMs: BigInt(Math.ceil(retryAfterMs)) },
+          value: {
+            code,
+            message: text,
+            retryable,
+            retryAfterMs: BigInt(Math.ceil(retryAfterMs)),
+            userIds: [...userIds],
+          },
         },
       };
     }

@@ -9,7 +9,8 @@
 // without control characters, compared byte for byte.
 //
 // A failed call carries google.rpc.ErrorInfo{reason: CODE, domain: "presence.v1"} in grpc-status-details-bin. Besides
-// the codes that an rpc names, each can answer REDIS_ERROR (UNAVAILABLE: the engine failed or did not answer in time),
+// the codes that an rpc names, each can answer REDIS_ERROR (UNAVAILABLE: the engine, the user directory or the watch
+// policy failed or did not answer in time), USER_NOT_FOUND where a user directory is configured that lacks the user,
 // RATE_LIMITED (RESOURCE_EXHAUSTED, with google.rpc.RetryInfo), INTERNAL (a bug; the cause is in the server's log) and,
 // with authentication on, UNAUTHORIZED (UNAUTHENTICATED without a valid token, PERMISSION_DENIED with one that does not
 // allow it).
@@ -267,7 +268,7 @@ export declare type GetMultipleUserStatusResponse = Message<"presence.v1.GetMult
   success: boolean;
 
   /**
-   * The states, in the order of user_ids.
+   * The states, in the order of user_ids; without those whom the user directory lacks.
    *
    * @generated from field: repeated presence.v1.UserStatusData data = 2;
    */
@@ -755,7 +756,7 @@ export declare type SetCustomStatus = Message<"presence.v1.SetCustomStatus"> & {
 export declare const SetCustomStatusSchema: GenMessage<SetCustomStatus>;
 
 /**
- * Adds to the watch list. Answered by Events with the snapshot, then Ack.
+ * Adds to the watch list, all of it or, after an error, nothing. Answered by Events with the snapshot, then Ack.
  *
  * @generated from message presence.v1.Watch
  */
@@ -1118,6 +1119,14 @@ export declare type Error = Message<"presence.v1.Error"> & {
    * @generated from field: int64 retry_after_ms = 4;
    */
   retryAfterMs: bigint;
+
+  /**
+   * Of a watch or a query: the users that the error is about, the first of whom the message names. With request_id 0 and a
+   * watch policy: users who were watched, and are watched no more.
+   *
+   * @generated from field: repeated string user_ids = 5;
+   */
+  userIds: string[];
 };
 
 /**
@@ -1133,7 +1142,7 @@ export declare const ErrorSchema: GenMessage<Error>;
  */
 export declare type States = Message<"presence.v1.States"> & {
   /**
-   * In the order asked for.
+   * In the order asked for; without those whom the user directory lacks.
    *
    * @generated from field: repeated presence.v1.UserStatusData states = 1;
    */
@@ -1394,7 +1403,7 @@ export declare const PresenceService: GenService<{
     output: typeof SetUserStatusResponseSchema;
   },
   /**
-   * Tells a user's present state. An unknown user is OFFLINE.
+   * Tells a user's present state. An unknown user is OFFLINE, unless there is a user directory: then USER_NOT_FOUND.
    * Errors: INVALID_ARGUMENT (user_id).
    *
    * @generated from rpc presence.v1.PresenceService.GetUserStatus
@@ -1405,7 +1414,7 @@ export declare const PresenceService: GenService<{
     output: typeof GetUserStatusResponseSchema;
   },
   /**
-   * Tells the present state of many users, in the order asked for.
+   * Tells the present state of many users, in the order asked for. Users whom a user directory lacks are left out.
    * Errors: INVALID_ARGUMENT (an id, or more ids than MAX_BULK_USERS).
    *
    * @generated from rpc presence.v1.PresenceService.GetMultipleUserStatus

@@ -1,0 +1,241 @@
+import type { Log } from '../observe/log.ts';
+import type { LookupStats } from '../observe/lookup-stats.ts';
+
+/** Those of the users asked about who have a yes. */
+export interface LookupReply {
+  readonly yes: ReadonlySet<string>;
+  /** How long the answer may be used, ms; undefined: it does not say. */
+  readonly maxAgeMs: number | undefined;
+}
+
+export interface LookupsOptions {
+  /** Who is asked, for the log: `the user directory`. */
+  readonly name: string;
+  /** Asks about 1 to 500 users on behalf of `asker`. Rejects when no answer can be had. */
+  readonly ask: (asker: string, userIds: readonly string[], timeoutMs: number) => Promise<LookupReply>;
+  /** For a question and its wait for a turn together. */
+  readonly timeoutMs: number;
+  /** How long an answer is used that does not say so itself. */
+  readonly cacheMs: number;
+  /** How long after that a yes is used while nobody answers. */
+  readonly staleMs: number;
+  /** A no is used no longer than this; default: as long as a yes. */
+  readonly maxNoMs?: number;
+  readonly log: Log;
+}
+
+/** What is known of a list of users. Times are readings of performance.now(). */
+export interface Judgement {
+  readonly no: readonly string[];
+  /** Nobody answered, and nothing that was heard before can be used any more. */
+  readonly unknown: readonly string[];
+  /** When the first yes needs to be asked for again. */
+  readonly freshUntilMs: number;
+  /** Until when every yes may be believed while nobody answers. */
+  readonly staleUntilMs: number;
+}
+
+interface Answer {
+  readonly verdict: 'yes' | 'no' | 'unknown';
+  readonly freshUntilMs: number;
+  readonly staleUntilMs: number;
+}
+
+interface Question {
+  readonly key: string;
+  readonly userId: string;
+  readonly deadlineMs: number;
+  readonly promise: Promise<Answer>;
+  readonly resolve: (answer: Answer) => void;
+}
+
+const maxBatchUsers = 500;
+const maxAsksAtOnce = 32;
+/** Users who may wait for their turn; one list more than that is taken. */
+const maxWaiting = 100_000;
+const maxRemembered = 200_000;
+/** What callers ask in this time goes out together. */
+const windowMs = 2;
+/** After a failure: how long what was heard before serves without a new question. */
+const pauseMs = 1000;
+const maxAgeBoundMs = 24 * 60 * 60 * 1000;
+const nobodySaid: Answer = { verdict: 'unknown', freshUntilMs: 0, staleUntilMs: 0 };
+
+/**
+ * Yes-or-no questions about users, which somebody else answers. Answers are remembered; questions of a few milliseconds go
+ * out together, each once, however many wait for it; all waits are bounded, in time and in number.
+ */
+export class Lookups {
+  readonly #options: LookupsOptions;
+  /** Oldest first. */
+  readonly #answers = new Map<string, Answer>();
+  /** Waiting or asked, by key. */
+  readonly #questions = new Map<string, Question>();
+  /** Waiting, by asker: those of one asker go out together. */
+  readonly #waiting = new Map<string, Question[]>();
+  #waitingUsers = 0;
+  #asksNow = 0;
+  #window: NodeJS.Timeout | undefined;
+  #pausedUntilMs = 0;
+  #isFailing = false;
+  readonly #counts = { cached: 0, asked: 0, stale: 0, unknown: 0 };
+  readonly #asks = { ok: 0, failed: 0 };
+
+  constructor(options: LookupsOptions) {
+    this.#options = options;
+  }
+
+  stats(): LookupStats {
+    return { answers: this.#counts, asks: this.#asks, remembered: this.#answers.size };
+  }
+
+  /**
+   * What is known of users, at once where nothing has to be asked. Never rejects.
+   *
+   * @param asker on whose behalf; answers to one are not used for another
+   */
+  judge(asker: string, userIds: readonly string[]): Judgement | Promise<Judgement> {
+    const nowMs = performance.now();
+    const isFull = this.#waitingUsers >= maxWaiting;
+    let isAsked = false;
+    const answers = userIds.map((userId): Answer | Promise<Answer> => {
+      // No user id has control characters.
+      const key = `${asker}\n${userId}`;
+      const known = this.#recall(key, nowMs) ?? (isFull ? this.#fallBack(key) : undefined);
+      if (known) return known;
+      isAsked = true;
+      return (this.#questions.get(key) ?? this.#enqueue(asker, key, userId, nowMs)).promise;
+    });
+    return isAsked
+      ? Promise.all(answers).then((all) => summary(userIds, all))
+      : summary(userIds, answers as readonly Answer[]);
+  }
+
+  #recall(key: string, nowMs: number): Answer | undefined {
+    const known = this.#answers.get(key);
+    if (!known) return undefined;
+    if (nowMs < known.freshUntilMs) {
+      this.#counts.cached++;
+      return known;
+    }
+    return nowMs < this.#pausedUntilMs && nowMs < known.staleUntilMs ? this.#fallBack(key) : undefined;
+  }
+
+  /** The last yes, while it may be believed: an old no could be about somebody who is new. */
+  #fallBack(key: string): Answer {
+    const known = this.#answers.get(key);
+    if (known?.verdict === 'yes' && performance.now() < known.staleUntilMs) {
+      this.#counts.stale++;
+      return known;
+    }
+    this.#counts.unknown++;
+    return nobodySaid;
+  }
+
+  #enqueue(asker: string, key: string, userId: string, nowMs: number): Question {
+    const { promise, resolve } = Promise.withResolvers<Answer>();
+    const deadlineMs = nowMs + this.#options.timeoutMs;
+    const question: Question = { key, userId, deadlineMs, promise, resolve };
+    this.#questions.set(key, question);
+    const waiting = this.#waiting.get(asker);
+    if (waiting) waiting.push(question);
+    else this.#waiting.set(asker, [question]);
+    this.#waitingUsers++;
+    this.#window ??= setTimeout(() => {
+      this.#window = undefined;
+      this.#askNext();
+    }, windowMs);
+    return question;
+  }
+
+  #askNext(): void {
+    for (const [asker, waiting] of this.#waiting) {
+      while (waiting.length > 0) {
+        if (this.#asksNow >= maxAsksAtOnce) return;
+        const batch = waiting.splice(0, maxBatchUsers);
+        this.#waitingUsers -= batch.length;
+        void this.#ask(asker, batch);
+      }
+      this.#waiting.delete(asker);
+    }
+  }
+
+  /** Never rejects: who waits is told what can be told. */
+  async #ask(asker: string, batch: readonly Question[]): Promise<void> {
+    this.#asksNow++;
+    try {
+      const [{ deadlineMs }] = batch as readonly [Question];
+      const timeoutMs = Math.ceil(deadlineMs - performance.now());
+      if (timeoutMs <= 0) throw new Error('more was asked than is answered in time');
+      const userIds = batch.map(({ userId }) => userId);
+      const { yes, maxAgeMs } = await this.#options.ask(asker, userIds, timeoutMs);
+      this.#succeeded();
+      for (const question of batch) {
+        this.#counts.asked++;
+        this.#settle(question, this.#remember(question.key, yes.has(question.userId), maxAgeMs));
+      }
+    } catch (error) {
+      this.#failed(error);
+      for (const question of batch) this.#settle(question, this.#fallBack(question.key));
+    }
+    this.#asksNow--;
+    this.#askNext();
+  }
+
+  #settle(question: Question, answer: Answer): void {
+    this.#questions.delete(question.key);
+    question.resolve(answer);
+  }
+
+  #remember(key: string, isYes: boolean, maxAgeMs: number | undefined): Answer {
+    const { cacheMs, staleMs, maxNoMs = maxAgeBoundMs } = this.#options;
+    const ageMs = Math.min(maxAgeMs ?? cacheMs, isYes ? maxAgeBoundMs : maxNoMs);
+    const freshUntilMs = performance.now() + ageMs;
+    const isKept = ageMs > 0;
+    const staleUntilMs = isYes && isKept ? freshUntilMs + staleMs : freshUntilMs;
+    const answer: Answer = { verdict: isYes ? 'yes' : 'no', freshUntilMs, staleUntilMs };
+    this.#answers.delete(key);
+    if (isKept) this.#answers.set(key, answer);
+    if (this.#answers.size > maxRemembered) {
+      const [oldest] = this.#answers.keys();
+      this.#answers.delete(oldest as string);
+    }
+    return answer;
+  }
+
+  #succeeded(): void {
+    this.#asks.ok++;
+    // Where some questions fail and others do not, one line a pause is enough.
+    if (!this.#isFailing || performance.now() < this.#pausedUntilMs) return;
+    this.#isFailing = false;
+    this.#options.log.info(`${this.#options.name} answers again`);
+  }
+
+  #failed(error: unknown): void {
+    this.#asks.failed++;
+    this.#pausedUntilMs = performance.now() + pauseMs;
+    if (this.#isFailing) return;
+    this.#isFailing = true;
+    this.#options.log.warn(
+      { err: error },
+      `${this.#options.name} does not answer: what it said before serves for a while, all else is refused`,
+    );
+  }
+}
+
+function summary(userIds: readonly string[], answers: readonly Answer[]): Judgement {
+  const no: string[] = [];
+  const unknown: string[] = [];
+  let freshUntilMs = Number.POSITIVE_INFINITY;
+  let staleUntilMs = Number.POSITIVE_INFINITY;
+  for (const [index, userId] of userIds.entries()) {
+    const answer = answers[index] as Answer;
+    if (answer.verdict === 'no') no.push(userId);
+    else if (answer.verdict === 'unknown') unknown.push(userId);
+    else {
+      freshUntilMs = Math.min(freshUntilMs, answer.freshUntilMs);
+      staleUntilMs = Math.min(staleUntilMs, answer.staleUntilMs);
+    }
+  }
+  return { no, unknown, freshUntilMs, staleUntilMs };
+}
