@@ -33,6 +33,7 @@ import {
   secureEnvironment,
   token,
 } from './support/credentials.ts';
+import { wrongAnswers } from './support/endpoint.ts';
 import { type SessionWire, TestSession } from './support/session.ts';
 
 const wires: readonly SessionWire[] = ['gRPC', 'WebSocket'];
@@ -297,6 +298,20 @@ describe('an issuer of keys (JWKS)', () => {
     answer = keySet('one');
     await sleep(110);
     assert.equal(await verify(keys, 'one'), 'ada');
+  });
+
+  it('that answers wrongly once it has answered rightly changes nothing', async () => {
+    const keys = newKeys({ cacheMs: 1 });
+    answer = keySet('one');
+    assert.equal(await verify(keys, 'one'), 'ada');
+    for (const wrong of Object.values(wrongAnswers)) {
+      const before = requests;
+      answer = (response) => wrong(response, { users: [] });
+      await waitFor('a question', async () => {
+        assert.equal(await verify(keys, 'one'), 'ada');
+        return requests > before;
+      });
+    }
   });
 
   it('that rotates its keys is followed, and asked once per cooldown whatever keys tokens name', async () => {

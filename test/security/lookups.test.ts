@@ -125,7 +125,7 @@ describe('lookups', () => {
     let isDown = false;
     let failures = 0;
     const lookups = newLookups({
-      staleMs: 1800,
+      staleMs: 1150,
       log,
       ask: (asker, userIds, timeoutMs) => {
         if (!isDown) return ask(asker, userIds, timeoutMs);
@@ -143,7 +143,7 @@ describe('lookups', () => {
     assert.deepEqual(await judge(), { no: [], unknown: ['no'] });
     await lookups.judge('', ['yes']);
     assert.equal(failures, 1, 'what has an old yes is left alone for a second');
-    await sleep(1900);
+    await sleep(1200);
     assert.deepEqual(await judge(), { no: [], unknown: ['yes', 'no'] });
     isDown = false;
     await sleep(1010);
