@@ -224,7 +224,7 @@ async function measureExpiry(subject: Subject, figures: Figures): Promise<void> 
 }
 
 if (!existsSync(fileOf('node_modules'))) {
-  execFileSync('npm', ['install', '--no-audit', '--no-fund'], { cwd: fileOf('.'), stdio: 'inherit' });
+  execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: fileOf('.'), stdio: 'inherit' });
 }
 
 const found = new Map<string, Figures[]>(subjects.map(({ name }) => [name, []]));

@@ -1,15 +1,11 @@
 import { type Client, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
-import {
-  PresenceService,
-  type StatusUpdateEvent,
-  UserStatus,
-} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { PresenceService } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { type Config, readConfig } from '../../src/config.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { Server } from '../../src/server.ts';
-import { waitFor } from './wait.ts';
+import { Story } from './story.ts';
 
 export type PresenceClient = Client<typeof PresenceService>;
 
@@ -52,31 +48,13 @@ export async function startServer(environment: Readonly<Record<string, string>> 
 }
 
 /** What a subscription has received so far. */
-export class Watcher {
-  readonly events: StatusUpdateEvent[] = [];
+export class Watcher extends Story {
   readonly #aborter = new AbortController();
   readonly ended: Promise<ConnectError | null>;
 
   constructor(client: PresenceClient, watchUserIds: readonly string[], userId = '') {
+    super();
     this.ended = this.#read(client, watchUserIds, userId);
-  }
-
-  of(userId: string): StatusUpdateEvent[] {
-    return this.events.filter((event) => event.userId === userId);
-  }
-
-  /** `ONLINE`, `OFFLINE` ... of a user in the order received; snapshots in brackets. */
-  story(userId: string): string {
-    return this.of(userId)
-      .map(({ status, snapshot }) => (snapshot ? `[${UserStatus[status]}]` : UserStatus[status]))
-      .join(' ');
-  }
-
-  async sees(userId: string, story: string): Promise<void> {
-    await waitFor(
-      () => `${userId} to be seen as ${story}; it is ${this.story(userId)}`,
-      () => this.story(userId) === story,
-    );
   }
 
   async stop(): Promise<void> {

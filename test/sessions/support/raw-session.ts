@@ -13,12 +13,11 @@ import {
   ClientFrameSchema,
   type ServerFrame,
   ServerFrameSchema,
-  type StatusUpdateEvent,
-  UserStatus,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { WebSocket } from 'ws';
 import { comesBack, type SessionEnd, sessionEnds } from '../../../src/presence/session-ends.ts';
 import type { TestServer } from '../../support/pilotlight.ts';
+import { Story } from '../../support/story.ts';
 import { waitFor } from '../../support/wait.ts';
 
 export type WireName = 'gRPC' | 'WebSocket JSON' | 'WebSocket protobuf';
@@ -46,8 +45,7 @@ export function openWire(name: WireName, server: TestServer, events: WireEvents)
 }
 
 /** A session client without any cleverness: what the server sends is kept, and can be asked for. */
-export class RawSession {
-  readonly events: StatusUpdateEvent[] = [];
+export class RawSession extends Story {
   readonly batches: number[] = [];
   readonly goingAways: { closeCode: number; reconnectInMs: number }[] = [];
   readonly errors: string[] = [];
@@ -96,24 +94,6 @@ export class RawSession {
 
   watch(userIds: readonly string[], knownVersions: readonly bigint[] = []): Promise<Answer> {
     return this.ask({ case: 'watch', value: { userIds: [...userIds], knownVersions: [...knownVersions] } });
-  }
-
-  of(userId: string): StatusUpdateEvent[] {
-    return this.events.filter((event) => event.userId === userId);
-  }
-
-  /** `ONLINE`, `OFFLINE` ... of a user in the order received; snapshots in brackets. */
-  story(userId: string): string {
-    return this.of(userId)
-      .map(({ status, snapshot }) => (snapshot ? `[${UserStatus[status]}]` : UserStatus[status]))
-      .join(' ');
-  }
-
-  async sees(userId: string, story: string): Promise<void> {
-    await waitFor(
-      () => `${userId} to be seen as ${story}; it is ${this.story(userId)}`,
-      () => this.story(userId) === story,
-    );
   }
 
   async endsWith(end: SessionEnd, timeoutMs?: number): Promise<void> {
