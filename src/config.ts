@@ -16,6 +16,7 @@ export interface Config extends SecurityConfig {
   readonly partitions: number;
   readonly maxWatchedUsers: number;
   readonly maxBulkUsers: number;
+  readonly maxBlockedUsers: number;
   readonly redisTimeoutMs: number;
   readonly lastSeenTtlMs: number;
   readonly pingIntervalMs: number;
@@ -62,6 +63,7 @@ export const configOptions: Options = {
   ),
   maxWatchedUsers: option('MAX_WATCHED_USERS', '10000', '1 to 1000000', integer(1, 1_000_000)),
   maxBulkUsers: option('MAX_BULK_USERS', '5000', '1 to 100000', integer(1, 100_000)),
+  maxBlockedUsers: option('MAX_BLOCKED_USERS', '1000', '0 to 10000', integer(0, 10_000)),
   redisTimeoutMs: option('REDIS_TIMEOUT', '1s', '10ms to 1m', duration(10, minute)),
   lastSeenTtlMs: option('LAST_SEEN_TTL', '30d', '1s to 3650d', duration(second, 3650 * day)),
   pingIntervalMs: option('PING_INTERVAL', '15s', '50ms to 1h', duration(50, 60 * minute)),

@@ -40,6 +40,7 @@ const tracedStoreCalls = [
   'setConnectionActivity',
   'readConnections',
   'setCustomStatus',
+  'setPrivacy',
   'follow',
 ] as const;
 
@@ -85,6 +86,7 @@ export class Server {
       partitions: config.partitions,
       maxWatchedUsers: config.maxWatchedUsers,
       ttlMs: config.ttlMs,
+      lastSeenTtlMs: config.lastSeenTtlMs,
       log,
       tracing,
     });

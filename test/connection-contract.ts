@@ -47,6 +47,7 @@ export function testConnectionContract(name: string, start: () => Promise<StoreH
         transitions: (states) => {
           for (const state of states) told.set(state.userId, [...toldOf(state.userId), state]);
         },
+        privacyChanged: () => {},
         lost: (partition) => assert.fail(`the feed lost partition ${partition}`),
       });
       store.onEvicted((connectionId) => evicted.push(connectionId));

@@ -39,6 +39,7 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
         transitions: (states) => {
           for (const state of states) told.set(state.userId, [...toldOf(state.userId), state]);
         },
+        privacyChanged: () => {},
         lost: (partition) => assert.fail(`the feed lost partition ${partition}`),
       });
       await waitFor('the store to follow every partition', async () => {

@@ -22,10 +22,11 @@ import {
   noStatuses,
   pushCustomStatus,
 } from './custom-status.ts';
+import type { Privacy } from './privacy.ts';
+import type { Cause, Status } from './status.ts';
 
-export type Status = 'ONLINE' | 'OFFLINE';
 export type { Activity } from './activity.ts';
-export type Cause = 'SET' | 'HEARTBEAT' | 'CONNECT' | 'DISCONNECT' | 'EXPIRED' | 'NODE_LOST';
+export type { Cause, Status } from './status.ts';
 
 /** What readers and watchers see of a user. Times are Unix ms by the engine's clock, 0 = never. */
 export interface UserState {
@@ -45,6 +46,8 @@ export interface UserState {
   readonly customStatus: CustomStatus | null;
   /** Grows with every transition of the user's partition; 0 = no transition ever. */
   readonly version: number;
+  /** What the user hides, and from whom; absent = nothing, or not looked up: only reads tell. */
+  readonly privacy?: Privacy;
 }
 
 /** All that an engine keeps of a user. */

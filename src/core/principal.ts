@@ -1,3 +1,5 @@
+import { insider, stranger, type Viewer } from './sight.ts';
+
 /** What a backend may do; a token of a user can carry them too. */
 export const scopes = ['presence:read', 'presence:write', 'presence:admin'] as const;
 export type Scope = (typeof scopes)[number];
@@ -58,6 +60,12 @@ export function mayReadConnections(principal: Principal, userId: string): boolea
 /** Whether the principal may see metrics, dashboard and reflection. */
 export function mayOperate(principal: Principal): boolean {
   return has(principal, 'presence:admin');
+}
+
+/** For whom the principal looks users up: a user for themselves, a backend for nobody, one that may see all for that. */
+export function viewerOf(principal: Principal): Viewer {
+  if (principal.userId !== null) return { userId: principal.userId, seesAll: false };
+  return mayOperate(principal) ? insider : stranger;
 }
 
 /** presence:admin includes the others. */

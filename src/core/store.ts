@@ -1,6 +1,7 @@
 import type { Connection } from './connections.ts';
 import type { CustomStatusRequest } from './custom-status.ts';
 import type { Activity, NewConnection, UserState } from './presence.ts';
+import type { PrivacyChange } from './privacy.ts';
 
 /**
  * The contract that every engine keeps. One suite (test/store-contract.ts) checks all of it on each of them.
@@ -27,7 +28,10 @@ export interface PresenceStore {
   setOffline(userId: string): Promise<UserState>;
   /** Renews the lease, or lights it. false: signed out less than one TTL ago, nothing changed. */
   heartbeat(userId: string): Promise<boolean>;
-  /** Present states in the order asked for; unknown users are OFFLINE with version 0. */
+  /**
+   * Present states in the order asked for; unknown users are OFFLINE with version 0. Of users who have privacy it comes with
+   * the state, as both were at one time.
+   */
   read(userIds: readonly string[]): Promise<UserState[]>;
 
   /**
@@ -51,6 +55,12 @@ export interface PresenceStore {
   readConnections(userId: string): Promise<ConnectionSeen[]>;
   /** Sets the custom status; empty text and emoji clear it. */
   setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState>;
+  /**
+   * Changes what a user hides, and from whom, and answers the state with it. Where the user appears to somebody, the lease
+   * of an ONLINE user is renewed and a running disconnect grace ends. Rejects also with INVALID_ARGUMENT: more than
+   * `maxBlockedUsers`.
+   */
+  setPrivacy(userId: string, change: PrivacyChange): Promise<UserState>;
   /** Who is told, soon, of this node's sessions that lost their place; set once, before `start`. Must not throw. */
   onEvicted(listener: (connectionId: string) => void): void;
   /** Who is asked to renew all connections soon, since the engine may have lost some; set once, before `start`. */
@@ -96,8 +106,10 @@ export interface ConnectionSeen extends Omit<Connection, 'deadlineMs'> {
 }
 
 export interface FeedListener {
-  /** Transitions of one partition, in order, each once. Must not throw. */
+  /** Transitions of one partition, in order, each once; without privacy. Must not throw. */
   transitions(states: readonly UserState[]): void;
+  /** A user's privacy changed, in order with the transitions: a read from now on brings it. Must not throw. */
+  privacyChanged(userId: string): void;
   /** Transitions of a followed partition were missed for good: what is known of its users must be read again. */
   lost(partition: number): void;
 }

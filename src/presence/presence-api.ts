@@ -1,6 +1,8 @@
 import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
+import type { LastSeenVisibility, Privacy } from '../core/privacy.ts';
+import type { Viewer } from '../core/sight.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type { Subscription, WatchSink } from './subscription.ts';
 
@@ -22,6 +24,14 @@ export interface UserDirectory {
   known(userIds: readonly string[]): readonly string[] | Promise<readonly string[]>;
 }
 
+/** What a caller asks to change of a user's privacy; null: as it is. */
+export interface PrivacyRequest {
+  readonly invisible: boolean | null;
+  readonly lastSeen: LastSeenVisibility | null;
+  readonly addBlocked: readonly string[];
+  readonly removeBlocked: readonly string[];
+}
+
 /** What a caller can do: PresenceService for everybody, or the same within what one caller may. */
 export interface PresenceApi {
   setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState>;
@@ -30,6 +40,8 @@ export interface PresenceApi {
   heartbeat(userId: string): Promise<HeartbeatResult>;
   setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState>;
   getConnections(userId: string): Promise<ConnectionSeen[]>;
+  setPrivacy(userId: string, request: PrivacyRequest): Promise<Privacy>;
+  getPrivacy(userId: string): Promise<Privacy>;
   watch(userId: string | null, sink: EndableSink): RunningWatch;
   subscribe(sink: RevocableSink): Subscription;
   addWatched(
@@ -43,6 +55,11 @@ export interface PresenceApi {
 export const tokenNoticeMs = 60_000;
 /** gRPC and Connect: response metadata of a subscription, when the caller's token expires, Unix ms. */
 export const tokenExpiryHeader = 'presence-token-expires-at';
+
+/** Presence as different viewers see it. */
+export interface ViewedPresence extends PresenceApi {
+  as(viewer: Viewer): PresenceApi;
+}
 
 export interface EndableSink extends WatchSink {
   /** The caller's token expires in so many ms; absent: this sink has no way to tell. */
@@ -91,8 +108,28 @@ export interface SessionAccess {
   renew(token: string): Promise<void>;
 }
 
-/** Everybody may do everything. */
-export function openAccess(presence: PresenceApi): SessionAccess {
-  const done = async () => {};
-  return { presence, expiresAtMs: Number.POSITIVE_INFINITY, toleranceMs: 0, enter: done, renew: done };
+/**
+ * Everybody may do everything, and sees what the user sees whom they name.
+ *
+ * @param admit what a caller may do who sees no more than this
+ * @param onEnter rejects with what `enter` does
+ */
+export function openAccess(
+  presence: ViewedPresence,
+  admit: (seen: PresenceApi) => PresenceApi = (seen) => seen,
+  onEnter: (userId: string) => Promise<void> = async () => {},
+): SessionAccess {
+  let own = admit(presence);
+  return {
+    get presence() {
+      return own;
+    },
+    expiresAtMs: Number.POSITIVE_INFINITY,
+    toleranceMs: 0,
+    enter: async (_token, userId) => {
+      await onEnter(userId);
+      if (userId !== '') own = admit(presence.as({ userId, seesAll: false }));
+    },
+    renew: async () => {},
+  };
 }

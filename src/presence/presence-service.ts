@@ -1,10 +1,18 @@
 import { type CustomStatusRequest, checkCustomStatus } from '../core/custom-status.ts';
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
+import { openPrivacy, type Privacy } from '../core/privacy.ts';
+import { connectionsSeenBy, stranger, type Viewer } from '../core/sight.ts';
 import type { ConnectionSeen, PresenceStore } from '../core/store.ts';
 import { checkUserId, checkUserIds } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import type { HeartbeatResult, PresenceApi, RunningWatch, UserDirectory } from './presence-api.ts';
+import type {
+  HeartbeatResult,
+  PrivacyRequest,
+  RunningWatch,
+  UserDirectory,
+  ViewedPresence,
+} from './presence-api.ts';
 import { StateReader } from './state-reader.ts';
 import type { Subscription, WatchSink } from './subscription.ts';
 import type { WatchHub } from './watch-hub.ts';
@@ -17,25 +25,35 @@ export interface PresenceServiceOptions {
   /** Most users of one bulk query. */
   readonly maxBulkUsers: number;
   readonly maxWatchedUsers: number;
+  /** Most users of a block list. */
+  readonly maxBlockedUsers: number;
   /** undefined: every id that is asked for is somebody's. */
   readonly directory?: UserDirectory | undefined;
 }
 
 /** What callers can do, whatever transport they come by. Every argument is checked here. */
-export class PresenceService implements PresenceApi {
+export class PresenceService implements ViewedPresence {
   readonly #options: PresenceServiceOptions;
   readonly #reader: StateReader;
-  #renewedHeartbeats = 0;
-  #refusedHeartbeats = 0;
+  readonly #viewer: Viewer;
+  readonly #counts: { renewedHeartbeats: number; refusedHeartbeats: number };
 
-  constructor(options: PresenceServiceOptions) {
+  /** @param viewer who sees what is read and watched; default: somebody who is not known */
+  constructor(options: PresenceServiceOptions, viewer: Viewer = stranger, original?: PresenceService) {
     this.#options = options;
-    this.#reader = new StateReader(options.store, options.hub);
+    this.#viewer = viewer;
+    this.#reader = new StateReader(options.store, options.hub, viewer);
+    this.#counts = original ? original.#counts : { renewedHeartbeats: 0, refusedHeartbeats: 0 };
   }
 
-  /** For metrics: heartbeats that the engine answered, by outcome. */
+  /** The same presence, seen by somebody else. */
+  as(viewer: Viewer): PresenceService {
+    return new PresenceService(this.#options, viewer, this);
+  }
+
+  /** For metrics: heartbeats that the engine answered, by outcome; all viewers together. */
   stats(): { renewedHeartbeats: number; refusedHeartbeats: number } {
-    return { renewedHeartbeats: this.#renewedHeartbeats, refusedHeartbeats: this.#refusedHeartbeats };
+    return { ...this.#counts };
   }
 
   /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
@@ -76,8 +94,8 @@ export class PresenceService implements PresenceApi {
     checkUserId(userId, 'user_id');
     await this.requireKnown([userId]);
     const accepted = await this.#options.store.heartbeat(userId);
-    if (accepted) this.#renewedHeartbeats++;
-    else this.#refusedHeartbeats++;
+    if (accepted) this.#counts.renewedHeartbeats++;
+    else this.#counts.refusedHeartbeats++;
     return { accepted, nextInMs: this.#options.heartbeatIntervalMs };
   }
 
@@ -97,23 +115,63 @@ export class PresenceService implements PresenceApi {
   async getConnections(userId: string): Promise<ConnectionSeen[]> {
     checkUserId(userId, 'user_id');
     await this.requireKnown([userId]);
-    return this.#options.store.readConnections(userId);
+    const connections = await this.#options.store.readConnections(userId);
+    if (this.#viewer.seesAll || this.#viewer.userId === userId || connections.length === 0)
+      return connections;
+    // Read after them, so that what was hidden meanwhile is.
+    const truth = await this.#reader.readTruth(userId);
+    if (!truth.privacy) return connections;
+    const [seen] = await this.#reader.see([truth]);
+    return connectionsSeenBy(this.#viewer, truth, seen as UserState, connections);
   }
 
   /**
-   * Opens a watch; `add` gives it users. Until `close` it counts as a connection of `userId`, unless that is null: then
-   * nobody watches.
+   * Changes what a user hides, and from whom, and answers it. Whoever sees something else by that is told at once.
+   *
+   * @throws PresenceError INVALID_ARGUMENT: an id, the user among them, one in both lists, or more than MAX_BLOCKED_USERS;
+   *   USER_NOT_FOUND, REDIS_ERROR
+   */
+  async setPrivacy(userId: string, request: PrivacyRequest): Promise<Privacy> {
+    const { store, hub, maxBlockedUsers } = this.#options;
+    const { addBlocked, removeBlocked } = request;
+    checkUserId(userId, 'user_id');
+    checkUserIds(addBlocked, 'add_blocked', maxBlockedUsers);
+    checkUserIds(removeBlocked, 'remove_blocked', maxBlockedUsers);
+    if (addBlocked.includes(userId)) throw PresenceError.invalidArgument('add_blocked', 'names the user');
+    const removed = new Set(removeBlocked);
+    if (addBlocked.some((it) => removed.has(it))) {
+      throw PresenceError.invalidArgument('remove_blocked', 'names a user whom add_blocked names too');
+    }
+    await this.requireKnown([userId]);
+    const state = await store.setPrivacy(userId, { ...request, maxBlockedUsers });
+    hub.privacyChanged(userId);
+    return state.privacy ?? openPrivacy;
+  }
+
+  /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
+  async getPrivacy(userId: string): Promise<Privacy> {
+    checkUserId(userId, 'user_id');
+    await this.requireKnown([userId]);
+    const [state] = await this.#options.store.read([userId]);
+    return state?.privacy ?? openPrivacy;
+  }
+
+  /**
+   * Opens a watch; `add` gives it users. Until `close` it counts as a connection of `userId`, who is the one who sees,
+   * unless that is null.
    *
    * @throws PresenceError INVALID_ARGUMENT
    */
   watch(userId: string | null, sink: WatchSink): Watch {
     if (userId !== null) checkUserId(userId, 'user_id');
-    return new Watch(this, this.#options.connections, this.subscribe(sink), userId);
+    const { hub, connections } = this.#options;
+    const viewer = userId === null ? this.#viewer : { userId, seesAll: false };
+    return new Watch(this, connections, hub.subscribe(sink, viewer), userId);
   }
 
   /** Opens an empty subscription, for a session, which is a connection by itself. */
   subscribe(sink: WatchSink): Subscription {
-    return this.#options.hub.subscribe(sink);
+    return this.#options.hub.subscribe(sink, this.#viewer);
   }
 
   /** @throws PresenceError INVALID_ARGUMENT: an id, or more than MAX_WATCHED_USERS in all; USER_NOT_FOUND, REDIS_ERROR */

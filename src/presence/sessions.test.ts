@@ -59,7 +59,14 @@ describe('sessions', () => {
       lastSeenTtlMs: 60_000,
       clock: { nowMs: Date.now },
     });
-    const hub = new WatchHub({ store, partitions: 4, maxWatchedUsers: 10_000, ttlMs, log: silentLog });
+    const hub = new WatchHub({
+      store,
+      partitions: 4,
+      maxWatchedUsers: 10_000,
+      ttlMs,
+      lastSeenTtlMs: 60_000,
+      log: silentLog,
+    });
     connections = new Connections({ store, ttlMs, log: silentLog });
     const presence = new PresenceService({
       store,
@@ -68,6 +75,7 @@ describe('sessions', () => {
       heartbeatIntervalMs: 100,
       maxBulkUsers: 100,
       maxWatchedUsers: 10_000,
+      maxBlockedUsers: 10,
     });
     sessions = new Sessions({
       presence,

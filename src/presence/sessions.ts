@@ -3,7 +3,7 @@ import { DeadlineWheel } from '../core/deadline-wheel.ts';
 import { PresenceError } from '../core/errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Connections, HeldConnection } from './connections.ts';
-import { openAccess, type PresenceApi, type SessionAccess } from './presence-api.ts';
+import { openAccess, type SessionAccess, type ViewedPresence } from './presence-api.ts';
 import { Session, type SessionHost, type SessionTimings } from './session.ts';
 import type { SessionEnd } from './session-ends.ts';
 import type { SessionLink } from './session-messages.ts';
@@ -12,7 +12,7 @@ export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> 
   readonly helloTimeoutMs?: number;
   /** Most sessions of this node. */
   readonly maxSessions: number;
-  readonly presence: PresenceApi;
+  readonly presence: ViewedPresence;
   readonly connections: Connections;
   readonly log: Log;
 }
@@ -37,7 +37,7 @@ const flushSliceSessions = 512;
 /** All sessions of this node: one clockwork for their timeouts, one flush per turn for their events. */
 export class Sessions implements SessionHost {
   readonly options: SessionTimings;
-  readonly presence: PresenceApi;
+  readonly presence: ViewedPresence;
   readonly connections: Connections;
   readonly #log: Log;
   readonly #maxSessions: number;

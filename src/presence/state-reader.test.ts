@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { UserState } from '../core/presence.ts';
+import { stranger } from '../core/sight.ts';
 import type { FeedListener, PresenceStore } from '../core/store.ts';
 import { silentLog } from '../observe/log.ts';
 import { StateReader } from './state-reader.ts';
@@ -56,6 +57,7 @@ async function watch(...userIds: string[]) {
     partitions: 1,
     maxWatchedUsers: 10,
     ttlMs,
+    lastSeenTtlMs: 60_000,
     log: silentLog,
   });
   const events: WatchEvent[] = [];
@@ -68,7 +70,7 @@ async function watch(...userIds: string[]) {
   await subscription.watch(userIds);
   store.asked.length = 0;
   const told = () => events.map(({ state }) => `${state.userId} ${state.status} ${state.version}`);
-  return { store, hub, reader: new StateReader(store as unknown as PresenceStore, hub), told };
+  return { store, hub, reader: new StateReader(store as unknown as PresenceStore, hub, stranger), told };
 }
 
 const until = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

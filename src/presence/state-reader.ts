@@ -1,19 +1,41 @@
 import type { UserState } from '../core/presence.ts';
+import type { Viewer } from '../core/sight.ts';
 import type { PresenceStore } from '../core/store.ts';
 import type { WatchHub } from './watch-hub.ts';
 
-/** Answers queries: from memory where somebody here watches the user, else from the store. */
+/** Answers a viewer's queries: from memory where somebody here watches the user, else from the store. */
 export class StateReader {
   readonly #store: PresenceStore;
   readonly #hub: WatchHub;
+  readonly #viewer: Viewer;
 
-  constructor(store: PresenceStore, hub: WatchHub) {
+  constructor(store: PresenceStore, hub: WatchHub, viewer: Viewer) {
     this.#store = store;
     this.#hub = hub;
+    this.#viewer = viewer;
   }
 
-  /** In the order asked for. Rejects with REDIS_ERROR. */
+  /** What the viewer sees, in the order asked for. Rejects with REDIS_ERROR. */
   async read(userIds: readonly string[]): Promise<UserState[]> {
+    return this.see(await this.#readTruths(userIds));
+  }
+
+  /** What the viewer sees of these. Rejects with REDIS_ERROR. */
+  async see(states: UserState[]): Promise<UserState[]> {
+    if (!states.some(({ privacy }) => privacy)) return states;
+    const { userId } = this.#viewer;
+    const needsOwn = userId !== null && states.some(({ privacy }) => privacy?.lastSeen === 'reciprocal');
+    const isReciprocal = needsOwn && (await this.readTruth(userId)).privacy?.lastSeen !== 'nobody';
+    return states.map((state) => this.#hub.sights.of(this.#viewer, state, isReciprocal));
+  }
+
+  /** With privacy, whoever asks. Rejects with REDIS_ERROR. */
+  async readTruth(userId: string): Promise<UserState> {
+    const [state] = await this.#readTruths([userId]);
+    return state as UserState;
+  }
+
+  async #readTruths(userIds: readonly string[]): Promise<UserState[]> {
     const states = userIds.map((userId) => this.#hub.stateOf(userId));
     const unknown = userIds.filter((_, index) => states[index] === undefined);
     if (unknown.length === 0) return states as UserState[];

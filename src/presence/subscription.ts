@@ -1,5 +1,7 @@
 import { PresenceError } from '../core/errors.ts';
 import type { UserState } from '../core/presence.ts';
+import type { Viewer } from '../core/sight.ts';
+import type { Sights } from './sights.ts';
 
 /** What a watcher is told. One object serves all watchers of a change, so that it can be encoded once. */
 export interface WatchEvent {
@@ -18,8 +20,16 @@ export interface WatchSink {
 export interface WatchedUser {
   readonly userId: string;
   readonly partition: WatchedPartition;
-  /** The latest known; undefined until the first read or transition. */
+  /** The latest known, with privacy; undefined until the first read. */
   state: UserState | undefined;
+  /** A transition that waits for the read that tells whom it may be shown to. */
+  held: UserState | undefined;
+  /** How often privacy was said to have changed, and how often when what is known was read. */
+  privacyChanges: number;
+  knownPrivacyChanges: number;
+  /** When watchers were last told what they see, where privacy decides that; Unix ms. */
+  toldAtMs: number;
+  faceTimer: NodeJS.Timeout | undefined;
   readonly watchers: Set<Subscription>;
   /** The read that will bring the first state. */
   loading: Promise<void> | undefined;
@@ -46,6 +56,7 @@ export interface WatchedPartition {
 
 /** What a subscription asks of the hub. */
 export interface WatchRegistry {
+  readonly sights: Sights;
   /** Registers a watch. Its first state comes with `load`. */
   add(subscription: Subscription, userId: string): WatchedUser;
   remove(subscription: Subscription, user: WatchedUser): void;
@@ -53,10 +64,13 @@ export interface WatchRegistry {
   load(users: readonly WatchedUser[]): Promise<void>;
   countConflated(): void;
   countClosed(): void;
+  /** A failure that the next try heals. */
+  later(error: unknown): void;
 }
 
 /** One watcher: a watch list, and what it has not been told yet. */
 export class Subscription {
+  readonly viewer: Viewer;
   readonly #hub: WatchRegistry;
   readonly #sink: WatchSink;
   readonly #maxWatchedUsers: number;
@@ -67,14 +81,23 @@ export class Subscription {
   #unintroduced: Set<WatchedUser> | undefined;
   /** Versions that the sink has from an earlier subscription. */
   #known: Map<WatchedUser, number> | undefined;
+  /** The viewer, followed once it watches a user whose last seen is for those only who show their own. */
+  #self: WatchedUser | undefined;
+  #isReciprocal = false;
   #isFull = false;
   #isClosed = false;
   #onClosed: (() => void) | undefined;
 
-  constructor(hub: WatchRegistry, sink: WatchSink, maxWatchedUsers: number) {
+  constructor(hub: WatchRegistry, sink: WatchSink, maxWatchedUsers: number, viewer: Viewer) {
     this.#hub = hub;
     this.#sink = sink;
     this.#maxWatchedUsers = maxWatchedUsers;
+    this.viewer = viewer;
+  }
+
+  /** Whether the viewer's own last seen is shown to others, as far as that matters here. */
+  get isReciprocal(): boolean {
+    return this.#isReciprocal;
   }
 
   /** Users watched now. */
@@ -112,17 +135,20 @@ export class Subscription {
         `must name at most ${this.#maxWatchedUsers} users`,
       );
     }
-    const users = added.map((userId) => this.#hub.add(this, userId));
+    const users = added.map((userId) =>
+      userId === this.#self?.userId ? this.#self : this.#hub.add(this, userId),
+    );
     for (const user of users) {
       this.#watched.set(user.userId, user);
       // Telling the one before may have emptied it and put it away.
       this.#unintroduced ??= new Set();
       this.#unintroduced.add(user);
       this.#remember(user, knownVersions?.get(user.userId) ?? 0);
-      if (user.state !== undefined) this.offer(user, { state: user.state, snapshot: true });
+      if (user.state !== undefined) this.offer(user, { state: this.#seen(user.state), snapshot: true });
     }
     try {
       await this.#hub.load(users);
+      if (users.some(isForReciprocal)) await this.#followSelf();
     } catch (error) {
       this.unwatch(added);
       throw error;
@@ -138,7 +164,7 @@ export class Subscription {
       this.#untold?.delete(user);
       this.#unintroduced?.delete(user);
       this.#known?.delete(user);
-      this.#hub.remove(this, user);
+      if (user !== this.#self) this.#hub.remove(this, user);
     }
   }
 
@@ -149,7 +175,7 @@ export class Subscription {
     for (const user of this.#untold) {
       if (this.#isFull) return;
       this.#untold.delete(user);
-      if (user.state) this.offer(user, { state: user.state, snapshot: false });
+      if (user.state) this.offer(user, { state: this.#seen(user.state), snapshot: false });
     }
   }
 
@@ -158,12 +184,30 @@ export class Subscription {
     this.#isClosed = true;
     this.#hub.countClosed();
     this.unwatch([...this.#watched.keys()]);
+    if (this.#self) this.#hub.remove(this, this.#self);
     this.#onClosed?.();
+  }
+
+  /** For the hub: the viewer's own state changed, or privacy. Users whose last seen depends on it are told of anew. */
+  ownChanged(): void {
+    const isReciprocal = this.#self?.state !== undefined && this.#self.state.privacy?.lastSeen !== 'nobody';
+    if (isReciprocal === this.#isReciprocal) return;
+    this.#isReciprocal = isReciprocal;
+    for (const user of this.#watched.values()) {
+      if (!user.state || !isForReciprocal(user)) continue;
+      const state = this.#seen(user.state);
+      if (state.status === 'OFFLINE') this.offer(user, { state, snapshot: false });
+    }
+  }
+
+  /** For the hub: a watched user shows last seen only to those who show theirs. */
+  metReciprocal(): void {
+    this.#followSelf().catch((error: unknown) => this.#hub.later(error));
   }
 
   /** For the hub: a state to tell, now or, where the sink is full, when it drains. */
   offer(user: WatchedUser, event: WatchEvent): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed || (user === this.#self && !this.#watched.has(user.userId))) return;
     if (this.#isFull) {
       this.#untold ??= new Set();
       if (this.#untold.has(user)) this.#hub.countConflated();
@@ -175,6 +219,25 @@ export class Subscription {
     if (isFirst && this.#takeKnown(user) === event.state.version) return;
     const told = isFirst === event.snapshot ? event : { state: event.state, snapshot: isFirst };
     this.#isFull = !this.#sink.send(told);
+  }
+
+  #seen(state: UserState): UserState {
+    return this.#hub.sights.of(this.viewer, state, this.#isReciprocal);
+  }
+
+  async #followSelf(): Promise<void> {
+    const { userId } = this.viewer;
+    if (userId === null || this.#self || this.#isClosed) return;
+    const self = this.#watched.get(userId) ?? this.#hub.add(this, userId);
+    this.#self = self;
+    try {
+      await this.#hub.load([self]);
+    } catch (error) {
+      this.#self = undefined;
+      if (!this.#watched.has(userId)) this.#hub.remove(this, self);
+      throw error;
+    }
+    this.ownChanged();
   }
 
   #remember(user: WatchedUser, version: number): void {
@@ -189,4 +252,8 @@ export class Subscription {
     if (this.#known?.size === 0) this.#known = undefined;
     return version;
   }
+}
+
+function isForReciprocal(user: WatchedUser): boolean {
+  return user.state?.privacy?.lastSeen === 'reciprocal';
 }

@@ -17,7 +17,14 @@ async function setUp() {
     clock,
     sweepIntervalMs: 0,
   });
-  const hub = new WatchHub({ store, partitions: 4, maxWatchedUsers: 10, ttlMs: 1000, log: silentLog });
+  const hub = new WatchHub({
+    store,
+    partitions: 4,
+    maxWatchedUsers: 10,
+    ttlMs: 1000,
+    lastSeenTtlMs: 60_000,
+    log: silentLog,
+  });
   const log = new TransitionLog({ hub, ttlMs: policy.ttlMs, nowMs: () => clock.nowMs(), log: silentLog });
   await log.start();
   return { clock, store, hub, log };

@@ -44,6 +44,7 @@ const hub = new WatchHub({
   partitions: 64,
   maxWatchedUsers: 10,
   ttlMs: 30_000,
+  lastSeenTtlMs: 60_000,
   log: silentLog,
 });
 const sink = { send: () => true };

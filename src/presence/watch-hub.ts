@@ -1,10 +1,13 @@
 import { isSameCustomStatus } from '../core/custom-status.ts';
 import { partitionOf } from '../core/partition.ts';
 import type { UserState } from '../core/presence.ts';
+import { stranger, type Viewer } from '../core/sight.ts';
 import type { FeedListener, PresenceStore } from '../core/store.ts';
 import type { Log } from '../observe/log.ts';
 import { Histogram } from '../observe/measure.ts';
 import type { Tracing } from '../observe/tracing.ts';
+import { tellApart } from './private-fan-out.ts';
+import { Sights, type SightsOptions } from './sights.ts';
 import {
   Subscription,
   type WatchEvent,
@@ -14,7 +17,7 @@ import {
   type WatchSink,
 } from './subscription.ts';
 
-export interface WatchHubOptions {
+export interface WatchHubOptions extends SightsOptions {
   readonly store: PresenceStore;
   readonly partitions: number;
   /** Most users that one subscription may watch. */
@@ -57,6 +60,7 @@ const lastSeenStaleMs = 1000;
  * latest state of each user that changed meanwhile: what is kept for it never exceeds its watch list.
  */
 export class WatchHub implements FeedListener, WatchRegistry {
+  readonly sights: Sights;
   readonly #options: WatchHubOptions;
   readonly #users = new Map<string, WatchedUser>();
   readonly #partitions = new Map<number, WatchedPartition>();
@@ -74,13 +78,14 @@ export class WatchHub implements FeedListener, WatchRegistry {
 
   constructor(options: WatchHubOptions) {
     this.#options = options;
+    this.sights = new Sights(options);
     options.store.onFeed(this);
   }
 
   /** Opens an empty subscription. Close it when its sink is gone. */
-  subscribe(sink: WatchSink): Subscription {
+  subscribe(sink: WatchSink, viewer: Viewer = stranger): Subscription {
     this.#subscriptions++;
-    return new Subscription(this, sink, this.#options.maxWatchedUsers);
+    return new Subscription(this, sink, this.#options.maxWatchedUsers, viewer);
   }
 
   /** Whom to show the transitions of all followed partitions, watched users or not. Must not throw. */
@@ -116,8 +121,8 @@ export class WatchHub implements FeedListener, WatchRegistry {
   /** What is known here of a watched user, true but for the last few seconds at most; undefined = ask the store. */
   stateOf(userId: string): UserState | undefined {
     const user = this.#users.get(userId);
-    if (!user?.state || user.partition.reloading || user.state.version < user.writtenVersion)
-      return undefined;
+    if (!user?.state || user.partition.reloading || !isPrivacyKnown(user)) return undefined;
+    if (user.state.version < user.writtenVersion) return undefined;
     if (!this.#options.store.isCurrent(user.partition.number)) return undefined;
     const isLastSeenOld =
       user.state.status === 'ONLINE' && performance.now() - user.readAtMs > lastSeenStaleMs;
@@ -134,6 +139,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
   noteRead(state: UserState): void {
     const user = this.#users.get(state.userId);
     if (!user?.isFresh || user.state?.version !== state.version) return;
+    if (user.state.privacy?.version !== state.privacy?.version) return;
     user.state = state;
     user.readAtMs = performance.now();
   }
@@ -144,9 +150,24 @@ export class WatchHub implements FeedListener, WatchRegistry {
       if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version))
         continue;
       this.#timeFanOut();
-      this.#settle(user, state);
+      if (user.state === undefined || !isPrivacyKnown(user)) user.held = state;
+      else this.#settle(user, withPrivacyOf(user.state, state));
     }
     this.#onTransitions?.(states);
+  }
+
+  privacyChanged(userId: string): void {
+    const user = this.#users.get(userId);
+    if (!user) return;
+    const isReading = user.state === undefined || !isPrivacyKnown(user);
+    user.privacyChanges++;
+    // Whoever is reading looks again.
+    if (isReading) return;
+    this.#timeFanOut();
+    this.#readStates([user]).catch((error: unknown) => {
+      this.later(error);
+      this.lost(user.partition.number);
+    });
   }
 
   lost(partition: number): void {
@@ -172,6 +193,11 @@ export class WatchHub implements FeedListener, WatchRegistry {
         userId,
         partition,
         state: undefined,
+        held: undefined,
+        privacyChanges: 0,
+        knownPrivacyChanges: 0,
+        toldAtMs: 0,
+        faceTimer: undefined,
         watchers: new Set(),
         loading: undefined,
         isFresh: true,
@@ -192,6 +218,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
     this.#watches--;
     if (user.watchers.size > 0) return;
     this.#users.delete(user.userId);
+    clearTimeout(user.faceTimer);
     const { partition } = user;
     partition.users.delete(user);
     if (partition.users.size > 0) return;
@@ -218,6 +245,10 @@ export class WatchHub implements FeedListener, WatchRegistry {
 
   countClosed(): void {
     this.#subscriptions--;
+  }
+
+  later(error: unknown): void {
+    this.#options.log.debug({ err: error }, 'privacy not read yet');
   }
 
   /** Sockets are written at the end of a turn of the event loop, so that is when a fan-out is over. */
@@ -252,13 +283,26 @@ export class WatchHub implements FeedListener, WatchRegistry {
       await Promise.all(
         [...new Set(users.map((user) => user.partition.number))].map((it) => this.#follow(it)),
       );
-      const states = await this.#options.store.read(users.map((user) => user.userId));
-      for (const [index, user] of users.entries()) this.#adopt(user, states[index] as UserState);
+      await this.#readStates(users);
     } finally {
       for (const user of users) user.loading = undefined;
     }
     // The feed lost track while these were read, so the read may have been too early.
     for (const user of users) if (!user.isFresh) this.lost(user.partition.number);
+  }
+
+  /** Until the privacy of each is what it is by now: it may change while it is read. */
+  async #readStates(users: readonly WatchedUser[]): Promise<void> {
+    let left = users;
+    while (left.length > 0) {
+      const changes = left.map((user) => user.privacyChanges);
+      const states = await this.#options.store.read(left.map((user) => user.userId));
+      left = left.filter((user, index) => {
+        if (user.privacyChanges !== changes[index]) return true;
+        this.#adopt(user, states[index] as UserState);
+        return false;
+      });
+    }
   }
 
   /** One follow serves all watches of a partition; a failed one is tried again by the next. */
@@ -275,10 +319,19 @@ export class WatchHub implements FeedListener, WatchRegistry {
   }
 
   /** Takes a state that was read, unless the feed has brought a newer one, or the engine is not to be believed. */
-  #adopt(user: WatchedUser, state: UserState): void {
-    if (user.state === undefined) this.#change(user, state);
-    else if (user.isFresh && state.version <= user.state.version) return;
-    else if (!this.#isDoubtful(user, user.state, state)) this.#settle(user, state);
+  #adopt(user: WatchedUser, read: UserState): void {
+    const { state, held } = user;
+    const isAwaited = !isPrivacyKnown(user);
+    user.held = undefined;
+    user.knownPrivacyChanges = user.privacyChanges;
+    if (state === undefined) this.#change(user, read);
+    else if (user.isFresh && read.version <= state.version) {
+      // One that nobody waits for can be older than what is known.
+      const isNewer = (read.privacy?.version ?? 0) > (state.privacy?.version ?? 0);
+      if (isAwaited || isNewer) this.#change(user, withPrivacyOf(read, state));
+    } else if (!this.#isDoubtful(user, state, read)) this.#settle(user, read);
+    if (held && user.state && held.version > user.state.version)
+      this.#settle(user, withPrivacyOf(user.state, held));
   }
 
   /**
@@ -294,7 +347,11 @@ export class WatchHub implements FeedListener, WatchRegistry {
 
   /** What comes after a loss may be no news to watchers. */
   #settle(user: WatchedUser, state: UserState): void {
-    const isNews = user.isFresh || user.state === undefined || !isSeenAlike(user.state, state);
+    const isNews =
+      user.isFresh ||
+      user.state === undefined ||
+      user.state.privacy !== state.privacy ||
+      !isSeenAlike(user.state, state);
     user.isFresh = true;
     user.doubtedUntilMs = 0;
     if (isNews) {
@@ -306,8 +363,13 @@ export class WatchHub implements FeedListener, WatchRegistry {
   }
 
   #change(user: WatchedUser, state: UserState): void {
+    const before = user.state;
     user.state = state;
     user.readAtMs = performance.now();
+    if (before?.privacy || state.privacy) {
+      tellApart(this.sights, user, before, state);
+      return;
+    }
     const event: WatchEvent = { state, snapshot: false };
     for (const watcher of user.watchers) watcher.offer(user, event);
   }
@@ -355,10 +417,14 @@ export class WatchHub implements FeedListener, WatchRegistry {
       if (stale.length === 0) return;
       const { losses } = partition;
       const users = stale.slice(0, reloadBatchUsers);
+      const changes = users.map((user) => user.privacyChanges);
       const states = await this.#options.store.read(users.map((user) => user.userId));
-      // A loss meanwhile makes the read too early.
+      // A loss meanwhile makes the read too early, and so does a change of privacy.
       if (losses !== partition.losses) continue;
-      for (const [index, user] of users.entries()) this.#adopt(user, states[index] as UserState);
+      for (const [index, user] of users.entries()) {
+        if (user.privacyChanges !== changes[index]) continue;
+        this.#adopt(user, states[index] as UserState);
+      }
     }
   }
 }
@@ -367,4 +433,15 @@ function isSeenAlike(a: UserState, b: UserState): boolean {
   return (
     a.status === b.status && a.activity === b.activity && isSameCustomStatus(a.customStatus, b.customStatus)
   );
+}
+
+/** Whether privacy was read since it was last said to have changed. */
+function isPrivacyKnown(user: WatchedUser): boolean {
+  return user.privacyChanges === user.knownPrivacyChanges;
+}
+
+function withPrivacyOf({ privacy }: UserState, state: UserState): UserState {
+  if (privacy === state.privacy) return state;
+  const { privacy: _old, ...rest } = state;
+  return privacy ? { ...rest, privacy } : rest;
 }

@@ -1,5 +1,5 @@
 import { PresenceError } from '../core/errors.ts';
-import { mayOperate, type Principal } from '../core/principal.ts';
+import { mayOperate, type Principal, viewerOf } from '../core/principal.ts';
 import { checkUserId } from '../core/user-id.ts';
 import type { TraceCarrier } from '../observe/tracing.ts';
 import {
@@ -7,6 +7,7 @@ import {
   type PresenceApi,
   type SessionAccess,
   type UserDirectory,
+  type ViewedPresence,
 } from '../presence/presence-api.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
 import { GuardedPresence, refused } from './guarded-presence.ts';
@@ -25,7 +26,7 @@ export interface Caller {
 }
 
 export interface GateOptions {
-  readonly presence: PresenceApi;
+  readonly presence: ViewedPresence;
   /** undefined: everybody may do everything. */
   readonly authenticator: Authenticator | undefined;
   readonly limits: Limits;
@@ -38,7 +39,7 @@ export interface GateOptions {
 /** The one way from a transport to presence: nobody gets past it without saying who calls, or too often. */
 export class Gate {
   readonly limits: Limits;
-  readonly #presence: PresenceApi;
+  readonly #presence: ViewedPresence;
   readonly #authenticator: Authenticator | undefined;
   readonly #directory: UserDirectory | undefined;
   readonly #policy: WatchPolicy | undefined;
@@ -81,13 +82,15 @@ export class Gate {
   /** Who a new session will speak for. */
   session({ authorization = '', address }: Caller): SessionAccess {
     if (!this.#authenticator) {
-      const limited = new LimitedPresence(this.#presence, this.limits, null, address);
-      const enter = async (_token: string, userId: string) => {
-        this.limits.take('calls', null, address);
-        this.limits.checkRoom();
-        await this.requireKnown(userId);
-      };
-      return { ...openAccess(limited), enter };
+      return openAccess(
+        this.#presence,
+        (seen) => new LimitedPresence(seen, this.limits, null, address),
+        async (userId) => {
+          this.limits.take('calls', null, address);
+          this.limits.checkRoom();
+          await this.requireKnown(userId);
+        },
+      );
     }
     // The dashboard's page has what its user told the browser; pages of other hosts are refused by their origin.
     const token = bearerToken(authorization) || basicPassword(authorization);
@@ -117,10 +120,16 @@ export class Gate {
     }
   }
 
-  /** A presence of its own, for a session: its principal may renew its credentials. */
-  guard(principal: Principal): GuardedPresence {
+  /**
+   * A presence of its own, for a session: its principal may renew its credentials.
+   *
+   * @param userId whose session it is, who is the one who sees; empty: the principal sees
+   */
+  guard(principal: Principal, userId = ''): GuardedPresence {
     const toleranceMs = this.#authenticator?.toleranceMs ?? 0;
-    return new GuardedPresence({ presence: this.#presence, principal, toleranceMs, policy: this.#policy });
+    const viewer = userId === '' ? viewerOf(principal) : { userId, seesAll: false };
+    const presence = this.#presence.as(viewer);
+    return new GuardedPresence({ presence, principal, toleranceMs, policy: this.#policy });
   }
 
   /**
@@ -174,7 +183,7 @@ class GuardedAccess implements SessionAccess {
   async enter(token: string, userId: string): Promise<void> {
     const principal = await this.#gate.authenticate(token === '' ? this.#token : token, this.#address);
     this.#token = '';
-    const guarded = this.#gate.guard(principal);
+    const guarded = this.#gate.guard(principal, userId);
     if (userId === '') guarded.requireRead();
     else guarded.requireUpdate(userId);
     const { limits } = this.#gate;
@@ -192,6 +201,10 @@ class GuardedAccess implements SessionAccess {
     const before = entered.principal;
     if (principal.kind !== before.kind || principal.id !== before.id) {
       throw refused('take over a session of somebody else');
+    }
+    // What its watches see was settled when the session began.
+    if (viewerOf(before).seesAll && !viewerOf(principal).seesAll) {
+      throw refused('go on with a session that may see everything');
     }
     entered.renew(principal);
   }

@@ -2,11 +2,13 @@ import type { CustomStatusRequest } from '../core/custom-status.ts';
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import { mayRead, mayReadConnections, mayUpdate, type Principal } from '../core/principal.ts';
+import type { Privacy } from '../core/privacy.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import {
   type EndableSink,
   type HeartbeatResult,
   type PresenceApi,
+  type PrivacyRequest,
   type RevocableSink,
   type RunningWatch,
   tokenNoticeMs,
@@ -88,6 +90,16 @@ export class GuardedPresence implements PresenceApi {
     if (!mayReadConnections(this.principal, userId)) throw refused('see the connections of this user');
     await this.#requireWatch([userId], 'user_id', 1);
     return this.#presence.getConnections(userId);
+  }
+
+  async setPrivacy(userId: string, request: PrivacyRequest): Promise<Privacy> {
+    this.requireUpdate(userId);
+    return this.#presence.setPrivacy(userId, request);
+  }
+
+  async getPrivacy(userId: string): Promise<Privacy> {
+    this.requireUpdate(userId);
+    return this.#presence.getPrivacy(userId);
   }
 
   watch(userId: string | null, sink: EndableSink): RunningWatch {

@@ -1,11 +1,13 @@
 import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { Principal } from '../core/principal.ts';
+import type { Privacy } from '../core/privacy.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type {
   EndableSink,
   HeartbeatResult,
   PresenceApi,
+  PrivacyRequest,
   RevocableSink,
   RunningWatch,
 } from '../presence/presence-api.ts';
@@ -55,6 +57,16 @@ export class LimitedPresence implements PresenceApi {
   async getConnections(userId: string): Promise<ConnectionSeen[]> {
     this.#take('calls');
     return this.#presence.getConnections(userId);
+  }
+
+  async setPrivacy(userId: string, request: PrivacyRequest): Promise<Privacy> {
+    this.#take('updates');
+    return this.#presence.setPrivacy(userId, request);
+  }
+
+  async getPrivacy(userId: string): Promise<Privacy> {
+    this.#take('calls');
+    return this.#presence.getPrivacy(userId);
   }
 
   watch(userId: string | null, sink: EndableSink): RunningWatch {

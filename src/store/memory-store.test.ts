@@ -90,6 +90,7 @@ describe('memory store', () => {
     const expired = Promise.withResolvers<void>();
     store.onFeed({
       transitions: ([state]) => state?.cause === 'EXPIRED' && expired.resolve(),
+      privacyChanged: () => {},
       lost: () => {},
     });
     await store.start();

@@ -15,6 +15,8 @@ import {
   type UserState,
   unknownRecord,
 } from '../core/presence.ts';
+import type { Privacy, PrivacyChange } from '../core/privacy.ts';
+import { changePrivacy } from '../core/privacy-change.ts';
 import type {
   Clock,
   ConnectionOpened,
@@ -36,6 +38,7 @@ export interface MemoryStoreOptions extends LeasePolicy {
 
 interface Entry {
   record: PresenceRecord;
+  privacy: Privacy | null;
   /** When the lease wheel next visits this user; Infinity = it does not. */
   leaseVisitMs: number;
   /** Whether the memory wheel holds this user. */
@@ -86,7 +89,7 @@ export class MemoryStore implements PresenceStore {
   }
 
   async read(userIds: readonly string[]): Promise<UserState[]> {
-    return userIds.map((userId) => this.#stateOf(userId, this.#entries.get(userId)?.record ?? unknownRecord));
+    return userIds.map((userId) => this.#read(userId));
   }
 
   async connect({ userId, connection, replaces, isResumed }: ConnectionOpening): Promise<ConnectionOpened> {
@@ -134,6 +137,26 @@ export class MemoryStore implements PresenceStore {
 
   async setCustomStatus(userId: string, request: CustomStatusRequest): Promise<UserState> {
     return this.#stateAfter(userId, { kind: 'custom-status', request });
+  }
+
+  async setPrivacy(userId: string, change: PrivacyChange): Promise<UserState> {
+    const entry = this.#entry(userId);
+    this.#plan(userId, entry);
+    const nowMs = this.#options.clock.nowMs();
+    const partition = partitionOf(userId, this.#options.partitions);
+    const version = nextVersion(this.#versions[partition] as number, nowMs);
+    const { customStatuses } = entry.record;
+    const outcome = changePrivacy({ state: this.#read(userId), customStatuses }, change, nowMs, version);
+    if (!outcome) return this.#read(userId);
+    this.#versions[partition] = version;
+    entry.privacy = outcome.privacy;
+    if (outcome.renews) {
+      const deadlineMs = nowMs + this.#options.ttlMs;
+      entry.record = { ...entry.record, deadlineMs, graceUntilMs: 0 };
+      this.#plan(userId, entry);
+    }
+    if (this.#followed.has(partition)) this.#listener?.privacyChanged(userId);
+    return this.#read(userId);
   }
 
   onEvicted(listener: (connectionId: string) => void): void {
@@ -199,6 +222,12 @@ export class MemoryStore implements PresenceStore {
     };
   }
 
+  #read(userId: string): UserState {
+    const entry = this.#entries.get(userId);
+    const state = this.#stateOf(userId, entry?.record ?? unknownRecord);
+    return entry?.privacy ? { ...state, privacy: entry.privacy } : state;
+  }
+
   #stateAfter(userId: string, event: PresenceEvent): UserState {
     return this.#stateOf(userId, this.#apply(userId, event).record);
   }
@@ -212,6 +241,7 @@ export class MemoryStore implements PresenceStore {
     if (!entry) {
       entry = {
         record: unknownRecord,
+        privacy: null,
         leaseVisitMs: Number.POSITIVE_INFINITY,
         remembered: false,
       };
@@ -250,7 +280,10 @@ export class MemoryStore implements PresenceStore {
   #isForgettable(entry: Entry, nowMs: number): boolean {
     const { record } = entry;
     return (
-      record.status === 'OFFLINE' && record.connections.length === 0 && nowMs >= this.#forgetAtMs(record)
+      record.status === 'OFFLINE' &&
+      !entry.privacy &&
+      record.connections.length === 0 &&
+      nowMs >= this.#forgetAtMs(record)
     );
   }
 

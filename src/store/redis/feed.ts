@@ -61,7 +61,11 @@ export class Feed {
   readonly #options: FeedOptions;
   readonly #partitions = new Map<number, Followed>();
   readonly #links = new Map<string, FeedLink>();
-  #listener: FeedListener = { transitions: () => {}, lost: () => {} };
+  #listener: FeedListener = {
+    transitions: () => {},
+    privacyChanged: () => {},
+    lost: () => {},
+  };
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #gapsClosed = 0;
@@ -206,7 +210,8 @@ export class Feed {
     if (entry.previous === told) {
       followed.told = entry.last;
       followed.verifiedMs = performance.now();
-      this.#listener.transitions(entry.transitions);
+      if (entry.transitions.length > 0) this.#listener.transitions(entry.transitions);
+      for (const userId of entry.privacyOf) this.#listener.privacyChanged(userId);
       return true;
     }
     // Already read from the log, or part of what the first reading of the position covers.

@@ -4,12 +4,13 @@
  * | key | type | what | TTL |
  * |---|---|---|---|
  * | `user:status:ID` | string | `online` / `offline`: the spec's contract, readable by anyone | USER_STATUS_TTL |
- * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses | none while ONLINE, then LAST_SEEN_TTL |
+ * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses, `p` version of the privacy | none while ONLINE or with `p`, else LAST_SEEN_TTL |
+| `user:privacy:ID` | string | what the user hides, and from whom: version, then JSON; absent without `p` in meta | none |
  * | `user:connections:ID` | sorted set | connection id -> deadline ms | with the newest connection |
  * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node | with the newest connection |
  * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms; below zero where meta has more to say then than the lease (`g`, `e`) | none |
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
- * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
+ * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions or a change of privacy; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
  * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
  * | `user:directory` | set | users that there are, kept by the application; named by USER_DIRECTORY_KEY | yours |
@@ -50,6 +51,10 @@ export class Keys {
 
   meta(userId: string): string {
     return `${this.#startOf(userId)}user:meta:${userId}`;
+  }
+
+  privacy(userId: string): string {
+    return `${this.#startOf(userId)}user:privacy:${userId}`;
   }
 
   connections(userId: string): string {

@@ -11,6 +11,7 @@ async function watch(store: RedisStore): Promise<string[]> {
   store.onFeed({
     transitions: (states) =>
       told.push(...states.map(({ userId, status, cause }) => `${userId} ${status} ${cause}`)),
+    privacyChanged: () => {},
     lost: () => assert.fail('nothing was lost'),
   });
   await followAll(store);

@@ -1,16 +1,21 @@
+import { PresenceError } from '../../core/errors.ts';
 import type { UserState } from '../../core/presence.ts';
 import type { Keys } from './keys.ts';
+import type { Privacies } from './privacies.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
-import { decodeState } from './state-line.ts';
+import { splitLine, stateOfFields } from './state-line.ts';
 
 export interface ReaderOptions {
   readonly engine: RedisEngine;
   readonly keys: Keys;
   readonly partitionOf: (userId: string) => number;
   readonly ttlMs: number;
+  readonly privacies: Privacies;
 }
 
+/** How often privacy may change between a user's state and it. */
+const maxPrivacyAttempts = 10;
 /** Users read by one script call: 1 to 2 ms of Redis. */
 const batchUsers = 500;
 /** A caller with more users than this has script calls of its own. */
@@ -61,13 +66,19 @@ export class Reader {
       [String(ttlMs), keys.startOf(partition), userIds.join('\n')],
     );
     const asked: Promise<unknown>[] = [];
+    const replace = (index: number, reading: Promise<UserState>) =>
+      asked.push(reading.then((state) => states.splice(index, 1, state)));
     const states = lines.split('\n').map((line, index) => {
       const userId = userIds[index] as string;
-      if (line === '' || line === askAgain) {
-        if (line === askAgain) asked.push(this.#ask(userId).then((state) => states.splice(index, 1, state)));
+      if (line === '') return unknownState(userId);
+      if (line === askAgain) {
+        replace(index, this.#ask(userId));
         return unknownState(userId);
       }
-      return decodeState(line);
+      const fields = splitLine(line);
+      const state = stateOfFields(fields);
+      if (fields[9] !== undefined) replace(index, this.#withPrivacy(state, fields[9]));
+      return state;
     });
     await Promise.all(asked);
     return states;
@@ -117,9 +128,24 @@ export class Reader {
   }
 
   async #readBatch(userIds: readonly string[]): Promise<UserState[]> {
+    const lines = await this.#readLines(userIds);
+    const states: (UserState | Promise<UserState>)[] = [];
+    let hasPrivacy = false;
+    for (const [index, userId] of userIds.entries()) {
+      const line = lines[index];
+      const fields = line == null ? undefined : splitLine(line);
+      const state = fields ? stateOfFields(fields) : unknownState(userId);
+      const version = fields?.[9];
+      hasPrivacy ||= version !== undefined;
+      states.push(version === undefined ? state : this.#withPrivacy(state, version));
+    }
+    return hasPrivacy ? Promise.all(states) : (states as UserState[]);
+  }
+
+  #readLines(userIds: readonly string[]): Promise<(string | null)[]> {
     const { engine, keys, partitionOf, ttlMs } = this.#options;
     this.#commands++;
-    const lines = await engine.run<(string | null)[]>(
+    return engine.run<(string | null)[]>(
       partitionOf(userIds[0] as string),
       scripts.read,
       userIds.flatMap((userId) => [
@@ -129,10 +155,24 @@ export class Reader {
       ]),
       [String(ttlMs), ...userIds],
     );
-    return userIds.map((userId, index) => {
-      const line = lines[index];
-      return line == null ? unknownState(userId) : decodeState(line);
-    });
+  }
+
+  /** State and privacy as they were at one time: where privacy has changed meanwhile, both are read again. */
+  async #withPrivacy(read: UserState, versionRead: string): Promise<UserState> {
+    let state = read;
+    let version: string | undefined = versionRead;
+    for (let attempt = 0; attempt < maxPrivacyAttempts; attempt++) {
+      if (version === undefined) return state;
+      const privacy = await this.#options.privacies.read(state.userId, Number(version));
+      if (privacy) return { ...state, privacy };
+      const [line] = await this.#readLines([state.userId]);
+      if (line == null) return unknownState(state.userId);
+      const fields = splitLine(line);
+      state = stateOfFields(fields);
+      version = fields[9];
+    }
+    // Nobody may be shown who perhaps hides.
+    throw new PresenceError('REDIS_ERROR', 'the privacy of a user cannot be read');
   }
 }
 

@@ -122,6 +122,7 @@ describe('redis store', () => {
     const versions: number[] = [];
     reader.onFeed({
       transitions: (states) => versions.push(...states.map(({ version }) => version)),
+      privacyChanged: () => {},
       lost: () => assert.fail('the log reaches back'),
     });
     await followAll(reader);
@@ -145,6 +146,7 @@ describe('redis store', () => {
     const told: number[] = [];
     store.onFeed({
       transitions: (states) => told.push(...states.map(({ version }) => version)),
+      privacyChanged: () => {},
       lost: () => {},
     });
     await followAll(store);
@@ -170,6 +172,7 @@ describe('redis store', () => {
     const versions: number[] = [];
     reader.onFeed({
       transitions: (states) => versions.push(...states.map(({ version }) => version)),
+      privacyChanged: () => {},
       lost: (partition) => lost.push(partition),
     });
     await followAll(reader);
@@ -223,6 +226,7 @@ describe('redis store, faults', () => {
     const told: string[] = [];
     store.onFeed({
       transitions: (states) => told.push(...states.map(({ userId, status }) => `${userId} ${status}`)),
+      privacyChanged: () => {},
       lost: () => assert.fail('nothing was lost'),
     });
     await followAll(store);

@@ -3,6 +3,7 @@ import type { CustomStatusRequest } from '../../core/custom-status.ts';
 import { PresenceError } from '../../core/errors.ts';
 import { partitionOf } from '../../core/partition.ts';
 import type { Activity, LeasePolicy, UserState } from '../../core/presence.ts';
+import type { PrivacyChange } from '../../core/privacy.ts';
 import { parseRedisTarget } from '../../core/redis-target.ts';
 import type {
   ConnectionOpened,
@@ -18,6 +19,7 @@ import { Heartbeats } from './heartbeats.ts';
 import { Keys } from './keys.ts';
 import { OutsideWrites } from './outside-writes.ts';
 import { RedisOverview } from './overview.ts';
+import { Privacies } from './privacies.ts';
 import { Reader, unknownState } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
@@ -56,6 +58,7 @@ export class RedisStore implements PresenceStore {
   readonly #sweeper: Sweeper;
   readonly #reader: Reader;
   readonly #heartbeats: Heartbeats;
+  readonly #privacies: Privacies;
   readonly #outsideWrites: OutsideWrites;
   readonly #partitionOf: (userId: string) => number;
   readonly #ttl: string;
@@ -79,7 +82,9 @@ export class RedisStore implements PresenceStore {
     this.#engine = engine;
     this.overview = new RedisOverview({ ...options, engine, keys });
     this.#feed = new Feed({ ...options, target, keys, engine });
-    this.#reader = new Reader({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
+    const shared = { ...options, engine, keys, partitionOf: this.#partitionOf };
+    this.#privacies = new Privacies({ ...shared, run: (...call) => this.#run(...call) });
+    this.#reader = new Reader({ ...shared, privacies: this.#privacies });
     this.#heartbeats = new Heartbeats({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
     this.#sweeper = new Sweeper({
       ...options,
@@ -223,6 +228,10 @@ export class RedisStore implements PresenceStore {
       [this.#ttl, String(this.#options.lastSeenTtlMs), String(lifeMs), text, emoji],
     );
     return line === null ? unknownState(userId) : decodeState(line);
+  }
+
+  setPrivacy(userId: string, change: PrivacyChange): Promise<UserState> {
+    return this.#privacies.change(userId, change);
   }
 
   onEvicted(listener: (connectionId: string) => void): void {

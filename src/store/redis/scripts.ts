@@ -26,6 +26,8 @@ export const scripts = {
   connectionList: script('connection-list', 'transition', 'connections'),
   customStatus: script('custom-status', 'transition', 'customs'),
   customSweep: script('custom-sweep', 'transition', 'customs'),
+  privacyRead: script('privacy-read', 'transition'),
+  privacyWrite: script('privacy-write', 'transition'),
   adopt: script('adopt', 'transition', 'connections'),
   sweep: script('sweep', 'transition'),
   read: script('read', 'transition'),

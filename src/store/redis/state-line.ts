@@ -33,9 +33,25 @@ function decodeCustomStatus(text: string): CustomStatus | null {
   return { text: words, emoji, expiresAtMs: Number(expires) };
 }
 
+/** Custom statuses as they stand in meta. */
+export function decodeCustomStatuses(text: string): CustomStatus[] {
+  if (text === '') return [];
+  return text.split('\x1e').map((custom) => decodeCustomStatus(custom) as CustomStatus);
+}
+
+/** Without privacy, which is kept apart. */
 export function decodeState(line: string): UserState {
+  return stateOfFields(splitLine(line));
+}
+
+/** The fields of a state line; after those of the state comes the version of the user's privacy, where there is one. */
+export function splitLine(line: string): string[] {
   const fields = line.split(separator);
-  if (fields.length !== 9) throw new Error(`a state line has 9 fields, this has ${fields.length}`);
+  if (fields.length === 9 || fields.length === 10) return fields;
+  throw new Error(`a state line has 9 or 10 fields, this has ${fields.length}`);
+}
+
+export function stateOfFields(fields: readonly string[]): UserState {
   const [version, userId, status, activity, cause, since, changedAt, lastSeen, custom] = fields as [
     string,
     string,
@@ -46,6 +62,7 @@ export function decodeState(line: string): UserState {
     string,
     string,
     string,
+    ...string[],
   ];
   return {
     userId,
@@ -67,17 +84,26 @@ export interface LogEntry {
   /** Version of the last of them. */
   readonly last: number;
   readonly transitions: readonly UserState[];
+  /** Users whose privacy changed: of an entry that has no transitions. */
+  readonly privacyOf: readonly string[];
 }
 
 /** Decodes a message of the partition's channel: previous, last, then a line for each transition. */
 export function decodeMessage(message: string): LogEntry {
   const [previous, last, ...lines] = message.split('\n');
-  return { previous: Number(previous), last: Number(last), transitions: lines.map(decodeState) };
+  return { previous: Number(previous), last: Number(last), ...decodeLines(lines) };
 }
 
 /** Decodes an entry of the partition's stream, as XRANGE answers it. */
 export function decodeLogEntry(entry: readonly [id: string, fields: readonly string[]]): LogEntry {
   const [id, fields] = entry;
-  const transitions = (fields[3] as string).split('\n').map(decodeState);
-  return { previous: Number(fields[1]), last: Number.parseInt(id, 10), transitions };
+  const lines = (fields[3] as string).split('\n');
+  return { previous: Number(fields[1]), last: Number.parseInt(id, 10), ...decodeLines(lines) };
+}
+
+/** A change of privacy is a line of version and user. */
+function decodeLines(lines: readonly string[]): Pick<LogEntry, 'transitions' | 'privacyOf'> {
+  const [, userId, ...rest] = (lines[0] as string).split(separator, 3);
+  if (rest.length === 0) return { transitions: [], privacyOf: [userId as string] };
+  return { transitions: lines.map(decodeState), privacyOf: [] };
 }

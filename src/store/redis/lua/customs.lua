@@ -34,7 +34,8 @@ local function tell_custom(keys, user, cause, ttl, last_seen_ttl, now, channel)
   local previous, version = take_versions(seq_key, 1, now)
   redis.call('HSET', meta_key, 'c', cause, 'v', text(version), 'u', text(now))
   if redis.call('HSETNX', meta_key, 's', OFFLINE) == 1 then redis.call('HSET', meta_key, 't', '0') end
-  if redis.call('HGET', meta_key, 's') ~= ONLINE then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
+  local status, privacy_version = unpack(redis.call('HMGET', meta_key, 's', 'p'))
+  if status ~= ONLINE and not privacy_version then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
   local line = present_line(user, ttl, status_key, meta_key, deadlines_key)
   record(log_key, channel, previous, version, { line })
   return line

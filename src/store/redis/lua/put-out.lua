@@ -12,10 +12,10 @@ local now = clock_ms()
 redis.call('SET', status_key, 'offline', 'PX', ttl)
 redis.call('HSET', meta_key, 'x', text(now))
 
-local was, cause, version, since, changed_at, last_seen, customs =
-  unpack(redis.call('HMGET', meta_key, 's', 'c', 'v', 't', 'u', 'l', 'y'))
+local was, cause, version, since, changed_at, last_seen, customs, privacy_version =
+  unpack(redis.call('HMGET', meta_key, 's', 'c', 'v', 't', 'u', 'l', 'y', 'p'))
 if was ~= ONLINE then
-  redis.call('PEXPIRE', meta_key, last_seen_ttl)
+  if not privacy_version then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
   return state_line(version or '0', user, OFFLINE, NO_ACTIVITY, cause or '0', since or '0', changed_at or '0',
     last_seen or '0', customs)
 end

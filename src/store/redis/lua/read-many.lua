@@ -11,7 +11,7 @@ local status_start, meta_start = ARGV[2] .. 'user:status:', ARGV[2] .. 'user:met
 local lines, number = {}, 0
 for user in string.gmatch(ARGV[3], '[^\n]+') do
   number = number + 1
-  local m = call('HMGET', meta_start .. user, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y')
+  local m = call('HMGET', meta_start .. user, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y', 'p')
   local status, line = m[1], ''
   if status then
     local last_seen, activity = m[7] or '0', '0'
@@ -22,8 +22,9 @@ for user in string.gmatch(ARGV[3], '[^\n]+') do
     end
     -- One expression is one string for Lua, where table.concat would be a table and ten.
     line = last_seen and m[4] .. '\31' .. user .. '\31' .. status .. '\31' .. activity .. '\31' .. m[3] .. '\31' .. m[5]
-      .. '\31' .. m[6] .. '\31' .. last_seen .. '\31' .. (m[9] and string.match(m[9], '[^\30]*$') or '') or '?'
-  elseif call('GET', status_start .. user) == 'online' then
+      .. '\31' .. m[6] .. '\31' .. last_seen .. '\31' .. (m[9] and string.match(m[9], '[^\30]*$') or '')
+      .. (m[10] and '\31' .. m[10] or '') or '?'
+  elseif m[10] or call('GET', status_start .. user) == 'online' then
     line = '?'
   end
   lines[number] = line

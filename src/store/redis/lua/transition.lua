@@ -2,7 +2,7 @@
 -- record transitions.
 --
 -- A state is one line of text: version, user, status, activity, cause, since, changed at, last seen, custom status,
--- separated by 0x1F. User ids hold no control characters. Numbers of status, activity and cause are the proto's. Times are
+-- separated by 0x1F; of a user who has privacy also its version. User ids hold no control characters. Numbers of status, activity and cause are the proto's. Times are
 -- Unix ms. A custom status is empty, or expiry (0 = never), text and emoji, separated by 0x1D; in meta those that return are
 -- kept before it, separated by 0x1E.
 
@@ -21,10 +21,11 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- `customs`: the custom statuses in meta; the last is in force.
-local function state_line(version, user, status, activity, cause, since, changed_at, last_seen, customs)
+-- `customs`: the custom statuses in meta; the last is in force. `privacy_version`: false or nil where there is none.
+local function state_line(version, user, status, activity, cause, since, changed_at, last_seen, customs, privacy_version)
   local custom = customs and string.match(customs, '[^\30]*$') or ''
-  return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen, custom }, '\31')
+  return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen, custom,
+    privacy_version or nil }, '\31')
 end
 
 -- A place in the deadline index, below zero: meta has more to say then than the lease (`g`, `e`), so check.lua leaves the
@@ -44,17 +45,18 @@ end
 -- What was not judged yet reads as ONLINE: readers agree with watchers. An `online` key where meta says otherwise was
 -- written by somebody else and counts, as the spec says.
 local function present_line(user, ttl, status_key, meta_key, deadlines_key)
-  local status, activity, cause, version, since, changed_at, last_seen, extended, customs =
-    unpack(redis.call('HMGET', meta_key, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y'))
+  local status, activity, cause, version, since, changed_at, last_seen, extended, customs, privacy_version =
+    unpack(redis.call('HMGET', meta_key, 's', 'a', 'c', 'v', 't', 'u', 'l', 'e', 'y', 'p'))
   if status == ONLINE or redis.call('GET', status_key) == 'online' then
     local deadline = extended and tonumber(extended) or redis.call('PEXPIRETIME', status_key)
     if deadline <= 0 then deadline = (check_time(deadlines_key, user) or 0) - 1 end
     local renewed = deadline > 0 and text(deadline - ttl) or changed_at or '0'
     return state_line(version or '0', user, ONLINE, activity or ACTIVE, cause or '0', since or renewed,
-      changed_at or renewed, renewed, customs)
+      changed_at or renewed, renewed, customs, privacy_version)
   end
-  if not status then return false end
-  return state_line(version, user, OFFLINE, NO_ACTIVITY, cause, since, changed_at, last_seen or '0', customs)
+  if not status and not privacy_version then return false end
+  return state_line(version or '0', user, OFFLINE, NO_ACTIVITY, cause or '0', since or '0', changed_at or '0',
+    last_seen or '0', customs, privacy_version)
 end
 
 -- Versions of the next `count` transitions of a partition: microseconds of the clock, or one more than the last where
@@ -78,7 +80,7 @@ local function put_out(meta_key, user, version, cause, now, last_seen, last_seen
   redis.call('HSET', meta_key, 's', OFFLINE, 'a', NO_ACTIVITY, 'c', cause, 'v', text(version), 't', text(now),
     'u', text(now), 'l', text(last_seen))
   redis.call('HDEL', meta_key, 'g', 'e', 'q')
-  redis.call('PEXPIRE', meta_key, last_seen_ttl)
-  return state_line(text(version), user, OFFLINE, NO_ACTIVITY, cause, text(now), text(now), text(last_seen),
-    redis.call('HGET', meta_key, 'y'))
+  local customs, privacy_version = unpack(redis.call('HMGET', meta_key, 'y', 'p'))
+  if not privacy_version then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
+  return state_line(text(version), user, OFFLINE, NO_ACTIVITY, cause, text(now), text(now), text(last_seen), customs)
 end

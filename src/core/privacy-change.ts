@@ -1,0 +1,99 @@
+import { dropExpired } from './custom-status.ts';
+import { PresenceError } from './errors.ts';
+import { type Face, type Hide, openPrivacy, type Privacy, type PrivacyChange } from './privacy.ts';
+import { isSuperseded, type Sight, through, throughHides } from './sight.ts';
+
+export interface PrivacyOutcome {
+  /** null: nothing is left to keep. */
+  readonly privacy: Privacy | null;
+  /**
+   * Whether an ONLINE user appears to somebody. The lease is then renewed, as SetUserStatus(ONLINE) does: else its end
+   * would tell of a heartbeat before.
+   */
+  readonly renews: boolean;
+}
+
+/**
+ * What a change makes of a user's privacy.
+ *
+ * @param truth the user as nobody but they themselves see it, with privacy as it is
+ * @param version the version that privacy takes if it changes
+ * @returns null: nothing changes
+ * @throws PresenceError INVALID_ARGUMENT: more than MAX_BLOCKED_USERS
+ */
+export function changePrivacy(
+  truth: Sight,
+  change: PrivacyChange,
+  nowMs: number,
+  version: number,
+): PrivacyOutcome | null {
+  const before = truth.state.privacy ?? openPrivacy;
+  const lift = (hide: Hide, under: Sight): Hide => {
+    const { status, sinceMs } = under.state;
+    return { face: hide.face, lifted: { atMs: nowMs, version, status, sinceMs } };
+  };
+
+  const unhidden = through(before.invisible, truth, nowMs);
+  let invisible = before.invisible;
+  if (change.invisible === true && !isHiding(invisible)) {
+    invisible = { face: faceOf(unhidden, nowMs, version), lifted: null };
+  } else if (change.invisible === false && invisible && isHiding(invisible)) {
+    invisible = lift(invisible, truth);
+  }
+
+  const unhiddenAfter = through(invisible, truth, nowMs);
+  const blocked = new Map(before.blocked);
+  let isListChanged = false;
+  let isAppearing = false;
+  for (const userId of change.addBlocked) {
+    if (isHiding(blocked.get(userId) ?? null)) continue;
+    const sight = throughHides(userId, truth, before, nowMs);
+    blocked.set(userId, { face: faceOf(sight, nowMs, version), lifted: null });
+    isListChanged = true;
+  }
+  for (const userId of change.removeBlocked) {
+    const hide = blocked.get(userId);
+    if (!hide || hide.lifted) continue;
+    blocked.set(userId, lift(hide, unhiddenAfter));
+    isListChanged = true;
+    isAppearing = true;
+  }
+  const lastSeen = change.lastSeen ?? before.lastSeen;
+  const isLastSeenChanged = lastSeen !== before.lastSeen;
+  if (invisible !== before.invisible && !isHiding(invisible)) isAppearing = true;
+  if (invisible === before.invisible && !isListChanged && !isLastSeenChanged) return null;
+
+  // Those who see what everybody sees need no entry any more.
+  for (const [userId, hide] of before.blocked) {
+    if (blocked.get(userId) === hide && isSuperseded(hide, unhidden.state)) blocked.delete(userId);
+  }
+  if (blocked.size > change.maxBlockedUsers) {
+    throw PresenceError.invalidArgument(
+      'add_blocked',
+      `would make the list longer than ${change.maxBlockedUsers} users; those taken off it count until the next change of status`,
+    );
+  }
+  if (invisible && isSuperseded(invisible, truth.state)) invisible = null;
+  const lastSeenVersion = isLastSeenChanged ? version : before.lastSeenVersion;
+  const isEmpty =
+    !invisible && blocked.size === 0 && lastSeen === 'everyone' && lastSeenVersion <= truth.state.version;
+  return {
+    privacy: isEmpty ? null : { version, invisible, blocked, lastSeen, lastSeenVersion },
+    renews: isAppearing && truth.state.status === 'ONLINE',
+  };
+}
+
+function isHiding(hide: Hide | null): boolean {
+  return hide !== null && hide.lifted === null;
+}
+
+/** What stays of what a viewer saw when the user is put OFFLINE for them. */
+function faceOf({ state, customStatuses }: Sight, nowMs: number, version: number): Face {
+  const kept = dropExpired(customStatuses, nowMs);
+  if (state.status === 'ONLINE') {
+    const times = { sinceMs: nowMs, changedAtMs: nowMs, lastSeenMs: nowMs };
+    return { cause: 'SET', ...times, version, customStatuses: kept };
+  }
+  const { cause, sinceMs, changedAtMs, lastSeenMs } = state;
+  return { cause, sinceMs, changedAtMs, lastSeenMs, version: state.version, customStatuses: kept };
+}

@@ -1,0 +1,68 @@
+import type { CustomStatus } from './custom-status.ts';
+import type { Cause, Status } from './status.ts';
+
+/** Who may know when an OFFLINE user was last seen. `reciprocal`: users who do not hide theirs (`nobody`). */
+export const lastSeenVisibilities = ['everyone', 'nobody', 'reciprocal'] as const;
+export type LastSeenVisibility = (typeof lastSeenVisibilities)[number];
+
+/** The OFFLINE user whom those see to whom a user is hidden: as they saw the user when that began. */
+export interface Face {
+  readonly cause: Cause | null;
+  readonly sinceMs: number;
+  readonly changedAtMs: number;
+  readonly lastSeenMs: number;
+  readonly version: number;
+  /** As those of a record: they go on expiring. */
+  readonly customStatuses: readonly CustomStatus[];
+}
+
+/** That a user is hidden, or was. */
+export interface Hide {
+  readonly face: Face;
+  /** null: the user is hidden. */
+  readonly lifted: Lift | null;
+}
+
+/** The end of a hide. The status that was under it then stays secret as far as it began before the end. */
+export interface Lift {
+  readonly atMs: number;
+  readonly version: number;
+  readonly status: Status;
+  readonly sinceMs: number;
+}
+
+/** What a user hides, and from whom. Never changed in place. */
+export interface Privacy {
+  /** Of the last change; from the same sequence as the transitions of the user's partition. */
+  readonly version: number;
+  /** From everybody. */
+  readonly invisible: Hide | null;
+  /** From these users; those with a lift are no longer blocked. */
+  readonly blocked: ReadonlyMap<string, Hide>;
+  readonly lastSeen: LastSeenVisibility;
+  /** Of the last change of `lastSeen`; 0: never. */
+  readonly lastSeenVersion: number;
+}
+
+/** What a caller asks for; null: as it is. */
+export interface PrivacyChange {
+  readonly invisible: boolean | null;
+  readonly lastSeen: LastSeenVisibility | null;
+  readonly addBlocked: readonly string[];
+  readonly removeBlocked: readonly string[];
+  /** Most users of the block list. */
+  readonly maxBlockedUsers: number;
+}
+
+export const openPrivacy: Privacy = Object.freeze({
+  version: 0,
+  invisible: null,
+  blocked: new Map<string, Hide>(),
+  lastSeen: 'everyone',
+  lastSeenVersion: 0,
+});
+
+/** Users who are blocked now. */
+export function blockedUsers({ blocked }: Privacy): string[] {
+  return [...blocked].filter(([, { lifted }]) => lifted === null).map(([userId]) => userId);
+}

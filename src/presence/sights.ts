@@ -1,0 +1,45 @@
+import { isSameCustomStatus } from '../core/custom-status.ts';
+import type { UserState } from '../core/presence.ts';
+import { nextFaceChangeMs, seenBy, type Viewer } from '../core/sight.ts';
+
+export interface SightsOptions {
+  /** How long an OFFLINE user is remembered, ms. */
+  readonly lastSeenTtlMs: number;
+  /** Unix ms; default: this machine's clock. Only for what ends unseen by the engine: custom statuses of hidden users. */
+  readonly nowMs?: () => number;
+}
+
+/** What viewers see of users, now. */
+export class Sights {
+  readonly nowMs: () => number;
+  readonly #lastSeenTtlMs: number;
+
+  constructor({ lastSeenTtlMs, nowMs = Date.now }: SightsOptions) {
+    this.#lastSeenTtlMs = lastSeenTtlMs;
+    this.nowMs = nowMs;
+  }
+
+  /** @param isReciprocal whether the viewer's own last seen is shown to others */
+  of(viewer: Viewer, state: UserState, isReciprocal: boolean, nowMs = this.nowMs()): UserState {
+    if (!state.privacy) return state;
+    return seenBy(viewer, state, { nowMs, lastSeenTtlMs: this.#lastSeenTtlMs, isReciprocal });
+  }
+
+  /** How long until what viewers see of a user changes by itself, ms; Infinity: it will not. */
+  nextChangeMs({ privacy }: UserState): number {
+    const nowMs = this.nowMs();
+    return privacy ? nextFaceChangeMs(privacy, nowMs) - nowMs : Number.POSITIVE_INFINITY;
+  }
+}
+
+/** Whether a viewer who saw the one now sees something else. */
+export function isNews(before: UserState, after: UserState): boolean {
+  return (
+    before.status !== after.status ||
+    before.activity !== after.activity ||
+    before.sinceMs !== after.sinceMs ||
+    !isSameCustomStatus(before.customStatus, after.customStatus) ||
+    // While ONLINE it moves with every renewal, and is no news.
+    (after.status === 'OFFLINE' && before.lastSeenMs !== after.lastSeenMs)
+  );
+}

@@ -1,0 +1,31 @@
+-- Writes a user's privacy, if neither it nor the user changed since privacy-read.lua. It takes a version of the partition,
+-- and has an entry of its own in the log: a line of version and user.
+--
+-- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 privacy
+-- ARGV 1 user, 2 channel, 3 lease ms, 4 last-seen ttl ms, 5 version of the user (0 = never heard of), 6 version of the
+-- privacy before (empty = none), 7 whether the lease of an ONLINE user is renewed (1 or 0), 8 privacy (empty = none)
+-- Returns the version, false: something changed.
+
+local status_key, meta_key, log_key, seq_key, privacy_key = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6]
+local user, channel, ttl, last_seen_ttl, known, known_privacy, renews, privacy = unpack(ARGV)
+local now = clock_ms()
+local status, version, privacy_version = unpack(redis.call('HMGET', meta_key, 's', 'v', 'p'))
+if (version or '0') ~= known or (privacy_version or '') ~= known_privacy then return false end
+
+local previous, new_version = take_versions(seq_key, 1, now)
+if privacy == '' then
+  redis.call('DEL', privacy_key)
+  redis.call('HDEL', meta_key, 'p')
+  if status ~= ONLINE then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
+else
+  redis.call('SET', privacy_key, text(new_version) .. '\n' .. privacy)
+  redis.call('HSET', meta_key, 'p', text(new_version))
+  -- Who is hidden stays so however long nothing is heard.
+  redis.call('PERSIST', meta_key)
+end
+if renews == '1' and status == ONLINE then
+  redis.call('HDEL', meta_key, 'g')
+  redis.call('SET', status_key, 'online', 'PXAT', text(now + tonumber(ttl)))
+end
+record(log_key, channel, previous, new_version, { text(new_version) .. '\31' .. user })
+return text(new_version)

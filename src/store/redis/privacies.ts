@@ -1,0 +1,108 @@
+import { PresenceError } from '../../core/errors.ts';
+import type { UserState } from '../../core/presence.ts';
+import type { Privacy, PrivacyChange } from '../../core/privacy.ts';
+import { changePrivacy } from '../../core/privacy-change.ts';
+import type { Keys } from './keys.ts';
+import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
+import { unknownState } from './reader.ts';
+import type { RedisEngine } from './redis-engine.ts';
+import { type Script, scripts } from './scripts.ts';
+import { decodeCustomStatuses, decodeState } from './state-line.ts';
+
+export interface PrivaciesOptions {
+  readonly engine: RedisEngine;
+  readonly keys: Keys;
+  readonly partitionOf: (userId: string) => number;
+  readonly lastSeenTtlMs: number;
+  /** Runs a script over a user's keys, then `moreKeys`; its arguments are those of every change, then `args`. */
+  readonly run: <Reply>(
+    userId: string,
+    script: Script,
+    moreKeys: readonly string[],
+    args: readonly string[],
+  ) => Promise<Reply>;
+  readonly ttlMs: number;
+}
+
+/** Hides that the cache holds, of all users; each is about 200 bytes. */
+const maxCachedHides = 50_000;
+/** Changes that may come between a reading and the writing that goes by it. */
+const maxAttempts = 10;
+
+/** What users hide: read at most once for each version, changed where nothing else changed meanwhile. */
+export class Privacies {
+  readonly #options: PrivaciesOptions;
+  /** Least recently used first. */
+  readonly #cache = new Map<string, Privacy>();
+  #cachedHides = 0;
+
+  constructor(options: PrivaciesOptions) {
+    this.#options = options;
+  }
+
+  /** Privacy of exactly this version; undefined: it has changed since. Rejects with REDIS_ERROR. */
+  async read(userId: string, version: number): Promise<Privacy | undefined> {
+    const cached = this.#cache.get(userId);
+    if (cached?.version === version) {
+      this.#cache.delete(userId);
+      this.#cache.set(userId, cached);
+      return cached;
+    }
+    const { engine, keys, partitionOf } = this.#options;
+    const stored = await engine.command<string | null>(partitionOf(userId), ['GET', keys.privacy(userId)]);
+    if (stored === null) return undefined;
+    const privacy = decodePrivacy(stored);
+    this.#keep(userId, privacy);
+    return privacy.version === version ? privacy : undefined;
+  }
+
+  /** Answers the user's state after it, with privacy. Rejects with INVALID_ARGUMENT, REDIS_ERROR. */
+  async change(userId: string, change: PrivacyChange): Promise<UserState> {
+    const { ttlMs, lastSeenTtlMs, keys, run } = this.#options;
+    const privacyKeys = [keys.privacy(userId)];
+    const ttl = String(ttlMs);
+    for (let attempt = 0; attempt < maxAttempts; attempt++) {
+      const [line, known, stored, customs, now] = await run<[string | null, string, string, string, string]>(
+        userId,
+        scripts.privacyRead,
+        privacyKeys,
+        [ttl],
+      );
+      const state = line === null ? unknownState(userId) : decodeState(line);
+      const truth = {
+        state: stored === '' ? state : { ...state, privacy: decodePrivacy(stored) },
+        customStatuses: decodeCustomStatuses(customs),
+      };
+      const outcome = changePrivacy(truth, change, Number(now), versionToCome);
+      if (!outcome) return truth.state;
+      const { privacy, renews } = outcome;
+      const text = privacy ? encodePrivacy(privacy) : '';
+      const version = await run<string | null>(userId, scripts.privacyWrite, privacyKeys, [
+        ttl,
+        String(lastSeenTtlMs),
+        String(state.version),
+        known,
+        renews ? '1' : '0',
+        text,
+      ]);
+      if (version === null) continue;
+      return text === '' ? state : { ...state, privacy: decodePrivacy(`${version}\n${text}`) };
+    }
+    throw new PresenceError('REDIS_ERROR', 'the user changes too often to change privacy');
+  }
+
+  #keep(userId: string, privacy: Privacy): void {
+    this.#cachedHides += sizeOf(privacy) - sizeOf(this.#cache.get(userId));
+    this.#cache.delete(userId);
+    this.#cache.set(userId, privacy);
+    for (const [oldest, { blocked }] of this.#cache) {
+      if (this.#cachedHides <= maxCachedHides) return;
+      this.#cache.delete(oldest);
+      this.#cachedHides -= 1 + blocked.size;
+    }
+  }
+}
+
+function sizeOf(privacy: Privacy | undefined): number {
+  return privacy ? 1 + privacy.blocked.size : 0;
+}

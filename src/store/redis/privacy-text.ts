@@ -1,0 +1,59 @@
+import type { Face, Hide, LastSeenVisibility, Privacy } from '../../core/privacy.ts';
+
+/**
+ * The version of a change that is being made: the script takes it when it writes. In the text it is null, and so it means
+ * the version before the text.
+ */
+export const versionToCome = -1;
+
+interface HideText {
+  readonly f: Omit<Face, 'version'> & { readonly version: number | null };
+  readonly l: (Omit<NonNullable<Hide['lifted']>, 'version'> & { readonly version: number | null }) | null;
+}
+
+interface PrivacyText {
+  readonly i: HideText | null;
+  readonly b: readonly (readonly [userId: string, hide: HideText])[];
+  readonly s: LastSeenVisibility;
+  readonly v: number | null;
+}
+
+/** A privacy with `versionToCome`, as privacy-write.lua takes it. */
+export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }: Privacy): string {
+  const text: PrivacyText = {
+    i: invisible && encodeHide(invisible),
+    b: [...blocked].map(([userId, hide]) => [userId, encodeHide(hide)] as const),
+    s: lastSeen,
+    v: encodeVersion(lastSeenVersion),
+  };
+  return JSON.stringify(text);
+}
+
+/** @param stored as it stands in Redis: version, newline, text */
+export function decodePrivacy(stored: string): Privacy {
+  const end = stored.indexOf('\n');
+  const version = Number(stored.slice(0, end));
+  const { i, b, s, v } = JSON.parse(stored.slice(end + 1)) as PrivacyText;
+  const decodeHide = ({ f, l }: HideText): Hide => ({
+    face: { ...f, version: f.version ?? version },
+    lifted: l && { ...l, version: l.version ?? version },
+  });
+  return {
+    version,
+    invisible: i && decodeHide(i),
+    blocked: new Map(b.map(([userId, hide]) => [userId, decodeHide(hide)])),
+    lastSeen: s,
+    lastSeenVersion: v ?? version,
+  };
+}
+
+function encodeHide({ face, lifted }: Hide): HideText {
+  return {
+    f: { ...face, version: encodeVersion(face.version) },
+    l: lifted && { ...lifted, version: encodeVersion(lifted.version) },
+  };
+}
+
+function encodeVersion(version: number): number | null {
+  return version === versionToCome ? null : version;
+}
