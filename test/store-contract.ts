@@ -13,6 +13,7 @@ import {
 } from '../src/core/presence.ts';
 import type { ConnectionOpening, ConnectionRenewal, PresenceStore } from '../src/core/store.ts';
 import { testConnectionContract } from './connection-contract.ts';
+import { testPrivacyContract } from './privacy-contract.ts';
 import { contractPartitions, contractPolicy, type StoreHarness } from './store-harness.ts';
 import { waitFor } from './support/wait.ts';
 
@@ -25,6 +26,7 @@ const { ttlMs, disconnectGraceMs } = contractPolicy;
 /** Everything in core/store.ts, checked on one engine. */
 export function testStoreContract(name: string, start: () => Promise<StoreHarness>): void {
   testConnectionContract(name, start);
+  testPrivacyContract(name, start);
   describe(`store contract: ${name}`, () => {
     let harness: StoreHarness;
     let store: PresenceStore;

@@ -4,10 +4,9 @@ import type { Privacy, PrivacyChange } from '../../core/privacy.ts';
 import { changePrivacy } from '../../core/privacy-change.ts';
 import type { Keys } from './keys.ts';
 import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
-import { unknownState } from './reader.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
-import { decodeCustomStatuses, decodeState } from './state-line.ts';
+import { decodeCustomStatuses, decodeState, unknownState } from './state-line.ts';
 
 export interface PrivaciesOptions {
   readonly engine: RedisEngine;

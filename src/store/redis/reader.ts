@@ -4,7 +4,7 @@ import type { Keys } from './keys.ts';
 import type { Privacies } from './privacies.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
-import { splitLine, stateOfFields } from './state-line.ts';
+import { splitLine, stateOfFields, unknownState } from './state-line.ts';
 
 export interface ReaderOptions {
   readonly engine: RedisEngine;
@@ -174,18 +174,4 @@ export class Reader {
     // Nobody may be shown who perhaps hides.
     throw new PresenceError('REDIS_ERROR', 'the privacy of a user cannot be read');
   }
-}
-
-export function unknownState(userId: string): UserState {
-  return {
-    userId,
-    status: 'OFFLINE',
-    activity: null,
-    cause: null,
-    sinceMs: 0,
-    changedAtMs: 0,
-    lastSeenMs: 0,
-    version: 0,
-    customStatus: null,
-  };
 }

@@ -20,10 +20,10 @@ import { Keys } from './keys.ts';
 import { OutsideWrites } from './outside-writes.ts';
 import { RedisOverview } from './overview.ts';
 import { Privacies } from './privacies.ts';
-import { Reader, unknownState } from './reader.ts';
+import { Reader } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
-import { activityNumber, activityOf, causeNumber, decodeState } from './state-line.ts';
+import { activityNumber, activityOf, causeNumber, decodeState, unknownState } from './state-line.ts';
 import { Sweeper, type SweeperStats } from './sweeper.ts';
 
 export interface RedisStoreOptions extends LeasePolicy {

@@ -77,6 +77,20 @@ export function stateOfFields(fields: readonly string[]): UserState {
   };
 }
 
+export function unknownState(userId: string): UserState {
+  return {
+    userId,
+    status: 'OFFLINE',
+    activity: null,
+    cause: null,
+    sinceMs: 0,
+    changedAtMs: 0,
+    lastSeenMs: 0,
+    version: 0,
+    customStatus: null,
+  };
+}
+
 /** Transitions of one partition that were recorded together. */
 export interface LogEntry {
   /** Version of the partition before them: where it is not the last one seen, something was missed. */
