@@ -60,18 +60,23 @@ export class RedisCluster {
     );
   }
 
-  /** Moves a slot with its keys to another master, as an operator would while it is in use. */
-  async moveSlot(slot: number, to: RedisServer): Promise<void> {
+  /**
+   * Moves a slot with its keys to another master, as an operator would while it is in use.
+   *
+   * @param midway called once, when the first of its keys have moved and others have not
+   */
+  async moveSlot(slot: number, to: RedisServer, midway: () => Promise<void> = async () => {}): Promise<void> {
     const from = await this.masterOf(slot);
     const text = String(slot);
     const [fromId, toId] = await Promise.all([from, to].map(({ port }) => idOf(port)));
     await redisCommand(to.port, 'CLUSTER', 'SETSLOT', text, 'IMPORTING', fromId as string);
     await redisCommand(from.port, 'CLUSTER', 'SETSLOT', text, 'MIGRATING', toId as string);
-    for (;;) {
+    for (let isFirst = true; ; isFirst = false) {
       const keys = await redisCommand<string[]>(from.port, 'CLUSTER', 'GETKEYSINSLOT', text, '50');
       if (keys.length === 0) break;
       const args = ['127.0.0.1', String(to.port), '', '0', '5000', 'KEYS', ...keys];
       await redisCommand(from.port, 'MIGRATE', ...args);
+      if (isFirst) await midway();
     }
     await redisCommand(to.port, 'CLUSTER', 'SETSLOT', text, 'NODE', toId as string);
     await redisCommand(from.port, 'CLUSTER', 'SETSLOT', text, 'NODE', toId as string);

@@ -34,8 +34,9 @@ export interface EngineStats extends Readonly<CommandMeasures> {
 const locateIntervalMs = 1000;
 const urgentLocateIntervalMs = 250;
 const maxAttempts = 8;
-/** Pause before a command is repeated whose keys are being moved, ms. */
-const movingRetryMs = 25;
+/** Pauses before a command is repeated whose keys are being moved, ms: twice as long each time, about 1 s together. */
+const firstMovingRetryMs = 25;
+const longestMovingRetryMs = 200;
 
 /**
  * Redis, however many servers it is: sends each partition's commands to the server that holds it, and follows it when
@@ -198,14 +199,9 @@ export class RedisEngine {
       case 'ASK':
         return (await this.#readyLinkAt(address as string, link)).sendAsking(again);
       case 'TRYAGAIN':
-        await sleep(movingRetryMs);
+        await sleep(movingRetryMs(request.attempt));
         return this.#send(again);
       default:
-        // Also a script whose further keys are on their way to another server, which it cannot say in one word.
-        if (message.includes('non local key')) {
-          await sleep(movingRetryMs);
-          return this.#send(again);
-        }
         // A demoted master, a shard without one, a closed connection: somebody else may hold the partition by now.
         this.#locateNow();
     }
@@ -341,4 +337,8 @@ export class RedisEngine {
       log.info({ outageMs }, 'redis is available again');
     }
   }
+}
+
+function movingRetryMs(attempt: number): number {
+  return Math.min(firstMovingRetryMs * 2 ** attempt, longestMovingRetryMs);
 }

@@ -329,7 +329,15 @@ export class RedisStore implements PresenceStore {
     return [this.#keys.connections(userId), this.#keys.details(userId)];
   }
 
-  #renew(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
+  async #renew(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
+    const lost: string[] = [];
+    for (let from = 0; from < renewals.length; from += renewedAtOnce) {
+      lost.push(...(await this.#renewSome(partition, renewals.slice(from, from + renewedAtOnce))));
+    }
+    return lost;
+  }
+
+  #renewSome(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
     const keys = this.#keys;
     const { nodeId, maxConnectionsPerUser } = this.#options;
     return this.#engine.run<string[]>(
@@ -401,6 +409,9 @@ export class RedisStore implements PresenceStore {
     this.#resume(partitions);
   }
 }
+
+/** Connections renewed by one script call, about 40 us of Redis each: nobody else waits for longer than 2 ms. */
+const renewedAtOnce = 50;
 
 /** How long a node may take to fetch what was left for it, ms. */
 const evictionLifeMs = 60_000;
