@@ -6,6 +6,7 @@ import { type LogLevel, logLevels } from './observe/log.ts';
 /** What the server runs on. Made once from the environment, then frozen. Durations are milliseconds. */
 export interface Config extends SecurityConfig {
   readonly redisUrl: string | undefined;
+  readonly redisTlsCa: string | undefined;
   readonly redisPrefix: string;
   readonly ttlMs: number;
   readonly heartbeatIntervalMs: number;
@@ -43,6 +44,7 @@ export const configOptions: Options = {
     'redis://, redis+sentinel:// or redis+cluster:// URL, rediss for TLS; unset: the memory engine',
     redisUrl,
   ),
+  redisTlsCa: option('REDIS_TLS_CA', '', 'a file: PEM; needs a rediss URL', path),
   redisPrefix: option('REDIS_PREFIX', '', 'at most 64 of A-Z a-z 0-9 : . _ -; before every key', redisPrefix),
   ttlMs: option('USER_STATUS_TTL', '30s', '100ms to 1d', duration(100, day)),
   heartbeatIntervalMs: option(
@@ -128,6 +130,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   if (config.grpcPort !== 0 && config.grpcPort === config.httpPort) {
     problems.push('HTTP_PORT must differ from GRPC_PORT');
   }
+  if (config.redisTlsCa !== undefined && !config.redisUrl?.startsWith('rediss')) {
+    problems.push('REDIS_TLS_CA needs a REDIS_URL that begins with rediss');
+  }
   problems.push(...securityProblems(config));
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
@@ -137,6 +142,10 @@ function redisUrl(text: string): string | undefined {
   if (text === '') return undefined;
   parseRedisTarget(text);
   return text;
+}
+
+function path(text: string): string | undefined {
+  return text === '' ? undefined : text;
 }
 
 function redisPrefix(text: string): string {

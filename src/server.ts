@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config.ts';
 import { isLoopback } from './config-security.ts';
@@ -282,6 +283,7 @@ function createStore(config: Config, nodeId: string, log: Log): MemoryStore | Re
   return new RedisStore({
     ...config,
     url: config.redisUrl,
+    ca: config.redisTlsCa === undefined ? undefined : readFileSync(config.redisTlsCa, 'utf8'),
     prefix: config.redisPrefix,
     timeoutMs: config.redisTimeoutMs,
     nodeId,

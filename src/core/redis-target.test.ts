@@ -7,6 +7,7 @@ describe('redis target', () => {
     assert.deepEqual(parseRedisTarget('rediss://ada:p%40ss@redis.example:6380/3'), {
       mode: 'standalone',
       tls: true,
+      ca: undefined,
       seeds: ['redis.example:6380'],
       masterName: '',
       username: 'ada',

@@ -2,6 +2,8 @@
 export interface RedisTarget {
   readonly mode: 'standalone' | 'sentinel' | 'cluster';
   readonly tls: boolean;
+  /** PEM of the authorities that certificates are signed by; undefined = those that Node trusts. */
+  readonly ca: string | undefined;
   /** `host:port` of the server, of the Sentinels, or of some servers of the Cluster. At least one. */
   readonly seeds: readonly string[];
   /** The name that the Sentinels know the master by; empty in other modes. */
@@ -37,6 +39,7 @@ export function parseRedisTarget(text: string): RedisTarget {
   return {
     mode,
     tls: scheme === 'rediss',
+    ca: undefined,
     seeds,
     masterName,
     username: username ? decode(username) : undefined,

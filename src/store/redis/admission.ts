@@ -38,9 +38,10 @@ export class Admission {
   async #checkServer(send: SendDirectly): Promise<void> {
     const { mode } = this.#options.target;
     const info = parseInfo(await send<string>(['INFO']));
-    const version = info.get('valkey_version') ?? info.get('redis_version') ?? '';
-    // Valkey calls itself Redis 7.2.4 as well, so one bound serves both.
-    if (!isAtLeast(info.get('redis_version') ?? '', 7, 0)) {
+    // Valkey has its own number beside that of the Redis that it is compatible with.
+    const valkey = info.get('valkey_version');
+    const version = valkey ?? info.get('redis_version') ?? 'unknown';
+    if (!isAtLeast(version, 7, valkey === undefined ? 0 : 2)) {
       throw refusal(`Redis 7.0 or Valkey 7.2 is needed; this server is ${version}`);
     }
     const isCluster = info.get('redis_mode') === 'cluster';
@@ -53,6 +54,9 @@ export class Admission {
     }
     if (info.get('loading') === '1') throw engineError('Redis is loading its data');
     if (info.get('role') !== 'master') throw engineError('this Redis is a replica');
+    if (!isCluster) return;
+    const state = parseInfo(await send<string>(['CLUSTER', 'INFO'])).get('cluster_state');
+    if (state !== 'ok') throw engineError(`the Cluster does not serve: its state is ${state}`);
   }
 
   async #checkMemoryPolicy(send: SendDirectly): Promise<void> {

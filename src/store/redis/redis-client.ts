@@ -35,7 +35,7 @@ export function newClient(target: RedisTarget, address: string, options: ClientO
     maintNotifications: 'disabled',
     socket: {
       ...splitAddress(address),
-      ...(target.tls ? { tls: true as const } : {}),
+      ...(target.tls ? { tls: true as const, ...(target.ca === undefined ? {} : { ca: target.ca }) } : {}),
       connectTimeout: options.connectTimeoutMs,
       ...(socketTimeoutMs === undefined ? {} : { socketTimeout: socketTimeoutMs }),
       reconnectStrategy: (retries: number) => (reconnects ? reconnectDelayMs(retries) : false),

@@ -57,6 +57,7 @@ export class RedisEngine {
   #isChecked = false;
   #stopped = false;
   #refusal: PresenceError | undefined;
+  #locatorTrouble: string | undefined;
   #wasAvailable: boolean[];
   #outageSinceMs: number | undefined;
   #outages = 0;
@@ -85,6 +86,12 @@ export class RedisEngine {
 
   isAvailable(partition: number): boolean {
     return this.#isChecked && this.#refusal === undefined && this.#homes[partition]?.available === true;
+  }
+
+  /** Why nothing is available, as far as it is known. */
+  get trouble(): string | undefined {
+    for (const { trouble } of this.#links.values()) if (trouble !== undefined) return trouble;
+    return this.#locatorTrouble;
   }
 
   /** Address of the server that holds the partition; undefined = not known. */
@@ -257,7 +264,10 @@ export class RedisEngine {
       .locate()
       .then(
         (homes) => this.#adopt(homes),
-        (error: unknown) => log.debug({ err: error }, 'nobody says where Redis is'),
+        (error: unknown) => {
+          log.debug({ err: error }, 'nobody says where Redis is');
+          this.#locatorTrouble = String(error);
+        },
       )
       .finally(() => {
         this.#locating = false;

@@ -71,6 +71,7 @@ export class RedisLink {
   #retryTimer: NodeJS.Timeout | undefined;
   #available = false;
   #refusal: PresenceError | undefined;
+  #trouble: string | undefined;
   #stalledMs: number | undefined;
   #stopped = false;
 
@@ -90,6 +91,11 @@ export class RedisLink {
   /** Why this server must not be used, until an operator changes something. */
   get refusal(): PresenceError | undefined {
     return this.#refusal;
+  }
+
+  /** What kept it out of service last. */
+  get trouble(): string | undefined {
+    return this.#trouble;
   }
 
   /** Commands that await their reply. */
@@ -160,6 +166,7 @@ export class RedisLink {
     client.on('error', (error: Error) => {
       if (client !== this.#client) return;
       log.debug({ err: error, address }, 'redis connection failed');
+      this.#trouble = error.message;
       this.#lose();
     });
     client.on('ready', () => {
@@ -192,6 +199,7 @@ export class RedisLink {
       },
       (error: PresenceError) => {
         if (session !== this.#session) return;
+        this.#trouble = error.message;
         const isRefused = error.code === 'INTERNAL';
         this.#options.log.debug({ err: error, address: this.address }, 'redis is not fit for service');
         this.#retryTimer = setTimeout(

@@ -3,12 +3,13 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from 'redis';
 import { contractPartitions, contractPolicy } from '../../../test/store-contract.ts';
+import { redisCommand } from '../../../test/support/redis-command.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
 import { followAll, startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import { PresenceError } from '../../core/errors.ts';
 import { partitionOf } from '../../core/partition.ts';
-import { silentLog } from '../../observe/log.ts';
+import { type Log, silentLog } from '../../observe/log.ts';
 import { RedisStore } from './redis-store.ts';
 
 describe('redis store', () => {
@@ -199,6 +200,31 @@ describe('redis store, faults', () => {
     await redis.run();
     await waitFor('the store to be available', () => store.available);
     assert.equal(await store.heartbeat('u'), true);
+    await store.stop();
+    await redis.stop();
+  });
+
+  it('starts without Redis, and refuses one that comes with data of other PARTITIONS, until that is mended', async () => {
+    const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'always']);
+    await redisCommand(redis.port, 'SET', 'presence:partitions', '1000');
+    await redis.kill();
+    const errors: string[] = [];
+    const log = {
+      ...silentLog,
+      error: (fields: object) => errors.push(JSON.stringify(fields)),
+    } as unknown as Log;
+    const store = await startStore(redis, { timeoutMs: 200, log });
+    await redis.run();
+    await waitFor('the refusal', () => errors.length > 0);
+    assert.match(errors[0] as string, /start with PARTITIONS=1000/);
+    assert.equal(store.available, false);
+    await assert.rejects(store.heartbeat('u'), { code: 'REDIS_ERROR', message: /PARTITIONS=1000/ });
+    await redisCommand(redis.port, 'DEL', 'presence:partitions');
+    await redis.kill();
+    await redis.run();
+    await waitFor('the store to be available', () => store.available);
+    assert.equal(await store.heartbeat('u'), true);
+    assert.equal(errors.length, 1, 'said once');
     await store.stop();
     await redis.stop();
   });

@@ -29,6 +29,8 @@ import { Sweeper, type SweeperStats } from './sweeper.ts';
 export interface RedisStoreOptions extends LeasePolicy {
   /** REDIS_URL: `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`. */
   readonly url: string;
+  /** PEM of the authorities that Redis' certificates are signed by; default those that Node trusts. */
+  readonly ca?: string | undefined;
   /** Goes before every key; default none. */
   readonly prefix?: string;
   readonly timeoutMs: number;
@@ -70,7 +72,7 @@ export class RedisStore implements PresenceStore {
     this.#options = options;
     this.#ttl = String(options.ttlMs);
     this.#partitionOf = (userId) => partitionOf(userId, options.partitions);
-    const target = parseRedisTarget(options.url);
+    const target = { ...parseRedisTarget(options.url), ca: options.ca };
     const keys = new Keys({
       prefix: options.prefix ?? '',
       tagged: target.mode === 'cluster',
@@ -117,7 +119,11 @@ export class RedisStore implements PresenceStore {
   async start(): Promise<void> {
     await this.#engine.start();
     if (!this.#engine.available) {
-      this.#options.log.warn('redis is not reachable yet: calls fail with REDIS_ERROR until it is');
+      const { trouble } = this.#engine;
+      this.#options.log.warn(
+        { reason: trouble },
+        'redis is not reachable yet: calls fail with REDIS_ERROR until it is',
+      );
     }
     this.#feed.start();
     this.#sweeper.start();
