@@ -21,6 +21,11 @@ export interface LookupsOptions {
   readonly staleMs: number;
   /** A no is used no longer than this; default: as long as a yes. */
   readonly maxNoMs?: number;
+  /**
+   * Users who may wait for their turn (one list more than that is taken), and answers that are remembered; default 100,000
+   * waiting, 200,000 times yes, 50,000 times no.
+   */
+  readonly bounds?: { readonly waiting: number; readonly yes: number; readonly no: number };
   readonly log: Log;
 }
 
@@ -51,9 +56,7 @@ interface Question {
 
 const maxBatchUsers = 500;
 const maxAsksAtOnce = 32;
-/** Users who may wait for their turn; one list more than that is taken. */
-const maxWaiting = 100_000;
-const maxRemembered = 200_000;
+const defaultBounds = { waiting: 100_000, yes: 200_000, no: 50_000 };
 /** What callers ask in this time goes out together. */
 const windowMs = 2;
 /** After a failure: how long what was heard before serves without a new question. */
@@ -67,8 +70,10 @@ const nobodySaid: Answer = { verdict: 'unknown', freshUntilMs: 0, staleUntilMs: 
  */
 export class Lookups {
   readonly #options: LookupsOptions;
-  /** Oldest first. */
-  readonly #answers = new Map<string, Answer>();
+  readonly #bounds: Required<LookupsOptions>['bounds'];
+  /** Oldest first. Apart from each other, so that whoever makes up ids drives out no yes. */
+  readonly #yes = new Map<string, Answer>();
+  readonly #no = new Map<string, Answer>();
   /** Waiting or asked, by key. */
   readonly #questions = new Map<string, Question>();
   /** Waiting, by asker: those of one asker go out together. */
@@ -83,10 +88,11 @@ export class Lookups {
 
   constructor(options: LookupsOptions) {
     this.#options = options;
+    this.#bounds = options.bounds ?? defaultBounds;
   }
 
   stats(): LookupStats {
-    return { answers: this.#counts, asks: this.#asks, remembered: this.#answers.size };
+    return { answers: this.#counts, asks: this.#asks, remembered: this.#yes.size + this.#no.size };
   }
 
   /**
@@ -96,7 +102,7 @@ export class Lookups {
    */
   judge(asker: string, userIds: readonly string[]): Judgement | Promise<Judgement> {
     const nowMs = performance.now();
-    const isFull = this.#waitingUsers >= maxWaiting;
+    const isFull = this.#waitingUsers >= this.#bounds.waiting;
     let isAsked = false;
     const answers = userIds.map((userId): Answer | Promise<Answer> => {
       // No user id has control characters.
@@ -112,7 +118,7 @@ export class Lookups {
   }
 
   #recall(key: string, nowMs: number): Answer | undefined {
-    const known = this.#answers.get(key);
+    const known = this.#yes.get(key) ?? this.#no.get(key);
     if (!known) return undefined;
     if (nowMs < known.freshUntilMs) {
       this.#counts.cached++;
@@ -123,8 +129,8 @@ export class Lookups {
 
   /** The last yes, while it may be believed: an old no could be about somebody who is new. */
   #fallBack(key: string): Answer {
-    const known = this.#answers.get(key);
-    if (known?.verdict === 'yes' && performance.now() < known.staleUntilMs) {
+    const known = this.#yes.get(key);
+    if (known && performance.now() < known.staleUntilMs) {
       this.#counts.stale++;
       return known;
     }
@@ -194,11 +200,13 @@ export class Lookups {
     const isKept = ageMs > 0;
     const staleUntilMs = isYes && isKept ? freshUntilMs + staleMs : freshUntilMs;
     const answer: Answer = { verdict: isYes ? 'yes' : 'no', freshUntilMs, staleUntilMs };
-    this.#answers.delete(key);
-    if (isKept) this.#answers.set(key, answer);
-    if (this.#answers.size > maxRemembered) {
-      const [oldest] = this.#answers.keys();
-      this.#answers.delete(oldest as string);
+    this.#yes.delete(key);
+    this.#no.delete(key);
+    const answers = isYes ? this.#yes : this.#no;
+    if (isKept) answers.set(key, answer);
+    if (answers.size > (isYes ? this.#bounds.yes : this.#bounds.no)) {
+      const [oldest] = answers.keys();
+      answers.delete(oldest as string);
     }
     return answer;
   }

@@ -264,6 +264,10 @@ describe('a user directory with authentication', () => {
       const deleted = { authorization: `Bearer ${await token('nobody')}` };
       const call = server.client.sendHeartbeat({ userId: 'nobody' }, { headers: deleted });
       assert.match(await codeOf(call), /^USER_NOT_FOUND/);
+      const session = TestSession.open('WebSocket', server, await token('nobody'));
+      const hello = await session.ask({ case: 'hello', value: { userId: 'nobody' } });
+      assert.equal(hello, 'error USER_NOT_FOUND');
+      assert.equal(await session.closes(), 4504);
     } finally {
       await server.stop();
       endpoint.stop();

@@ -21,6 +21,9 @@ function newLookups(options: Partial<LookupsOptions> & Pick<LookupsOptions, 'ask
   });
 }
 
+const bounds = { waiting: 2000, yes: 200, no: 50 };
+const list = (name: string, length: number) => Array.from({ length }, (_, index) => `${name}${index}`);
+
 /** Says yes to everybody whose id begins with `y`, and writes down what it was asked. */
 function answering(maxAgeMs?: number) {
   const asked: string[][] = [];
@@ -74,10 +77,7 @@ describe('lookups', () => {
         return nobody;
       },
     });
-    const { no } = await lookups.judge(
-      '',
-      Array.from({ length: 20_100 }, (_, index) => `u${index}`),
-    );
+    const { no } = await lookups.judge('', list('u', 20_100));
     assert.equal(no.length, 20_100);
     assert.equal(most, 32);
     assert.equal(Math.max(...sizes), 500);
@@ -86,17 +86,33 @@ describe('lookups', () => {
 
   it('let only so many wait', async () => {
     const stuck = Promise.withResolvers<LookupReply>();
-    const lookups = newLookups({ timeoutMs: 60_000, ask: () => stuck.promise });
-    const list = (name: string) => Array.from({ length: 55_000 }, (_, index) => `${name}${index}`);
+    const lookups = newLookups({ timeoutMs: 60_000, bounds, ask: () => stuck.promise });
     // 16,000 are asked about, the rest waits; a list that passes the bound is taken whole.
-    const waiting = [lookups.judge('', list('a'))];
+    const waiting = [lookups.judge('', list('a', 17_000))];
     await sleep(20);
-    waiting.push(lookups.judge('', list('b')), lookups.judge('', list('c')));
+    waiting.push(lookups.judge('', list('b', 999)), lookups.judge('', list('c', 17_000)));
     const refused = lookups.judge('', ['one-more']);
     assert.ok(!(refused instanceof Promise));
     assert.deepEqual(refused.unknown, ['one-more']);
     stuck.resolve(nobody);
-    for (const judgement of waiting) assert.equal((await judgement).no.length, 55_000);
+    const answers = await Promise.all(waiting);
+    assert.deepEqual(
+      answers.map(({ no }) => no.length),
+      [17_000, 999, 17_000],
+    );
+  });
+
+  it('remember so many, and a yes whatever noes come', async () => {
+    const { asked, ask } = answering();
+    const lookups = newLookups({ ask, timeoutMs: 60_000, bounds });
+    await lookups.judge('', ['yes']);
+    await lookups.judge('', list('no', 51));
+    assert.equal(lookups.stats().remembered, 51);
+    const before = asked.length;
+    await lookups.judge('', ['yes', 'no0']);
+    assert.deepEqual(asked.slice(before), [['no0']], 'the oldest no was forgotten');
+    await lookups.judge('', list('y', 200));
+    assert.equal(lookups.stats().remembered, 250);
   });
 
   it('remember a no for as long as it is allowed, and for no-store nothing', async () => {

@@ -31,7 +31,8 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
     {
       schema: {
         operationId: 'getUserStatus',
-        summary: 'The present state of a user. An unknown user is OFFLINE.',
+        summary:
+          'The present state of a user. An unknown user is OFFLINE, or 404 where there is a user directory.',
         params: userParams,
         response: answers(GetUserStatusResponseSchema),
       },
@@ -124,7 +125,8 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
     {
       schema: {
         operationId: 'getMultipleUserStatus',
-        summary: 'The present states of many users, in the order asked for.',
+        summary:
+          'The present states of many users, in the order asked for; without those whom a user directory lacks.',
         body: {
           type: 'object',
           required: ['userIds'],
