@@ -6,7 +6,7 @@ import { ConnectError } from '@connectrpc/connect';
 import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { watchNobody } from '../../src/core/principal.ts';
 import type { PresenceApi } from '../../src/presence/presence-api.ts';
-import { Subscription } from '../../src/presence/subscription.ts';
+import type { Subscription } from '../../src/presence/subscription.ts';
 import { parseApiKeys } from '../../src/security/api-keys.ts';
 import { GuardedPresence } from '../../src/security/guarded-presence.ts';
 import type { WatchPolicy } from '../../src/security/watch-policy.ts';
@@ -369,11 +369,13 @@ describe('open watches under a policy over HTTP', () => {
 
 describe('a watch under a policy', () => {
   it('is judged no more once its subscription is closed', async () => {
-    const subscription = new Subscription(
-      { add: unused, remove: unused, load: unused, countConflated: unused, countClosed: () => {} },
-      { send: unused },
-      10,
-    );
+    let close = unused as () => void;
+    const subscription = {
+      userIds: ['bob'],
+      onClosed: (listener: () => void) => {
+        close = listener;
+      },
+    } as unknown as Subscription;
     const presence = { subscribe: () => subscription, addWatched: async () => {} };
     let judged = 0;
     const policy = {
@@ -399,7 +401,7 @@ describe('a watch under a policy', () => {
     guarded.subscribe({ send: unused, revoked: unused });
     await guarded.addWatched(subscription, ['bob']);
     await waitFor('a judgement', () => judged === 1);
-    subscription.close();
+    close();
     await sleep(1200);
     assert.equal(judged, 1);
   });
