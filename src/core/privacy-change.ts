@@ -48,6 +48,7 @@ export function changePrivacy(
   for (const userId of change.addBlocked) {
     if (isHiding(blocked.get(userId) ?? null)) continue;
     const sight = throughHides(userId, truth, before, nowMs);
+    blocked.delete(userId);
     blocked.set(userId, { face: faceOf(sight, nowMs, version), lifted: null });
     isListChanged = true;
   }

@@ -95,6 +95,8 @@ export function through(hide: Hide | null, sight: Sight, nowMs: number): Sight {
     return { state: { ...shown.state, cause, changedAtMs, customStatus, version }, customStatuses };
   }
   const isSameSince = state.version <= lifted.version;
+  // A custom status can have ended in the millisecond of the lift.
+  const faceVersion = showFace(face, state.userId, lifted.atMs).state.version;
   return {
     state: {
       ...state,
@@ -102,7 +104,7 @@ export function through(hide: Hide | null, sight: Sight, nowMs: number): Sight {
       sinceMs: lifted.atMs,
       changedAtMs: Math.max(state.changedAtMs, lifted.atMs),
       lastSeenMs: Math.max(state.lastSeenMs, lifted.atMs),
-      version: Math.max(state.version, lifted.version),
+      version: Math.max(state.version, lifted.version, faceVersion + 1),
     },
     customStatuses,
   };

@@ -4,10 +4,14 @@ import type {
   GetConnectionsResponseSchema,
   GetMultipleUserStatusRequest,
   GetMultipleUserStatusResponseSchema,
+  GetPrivacyRequest,
+  GetPrivacyResponseSchema,
   GetUserStatusRequest,
   GetUserStatusResponseSchema,
   SendHeartbeatRequest,
   SendHeartbeatResponseSchema,
+  SetPrivacyRequest,
+  SetPrivacyResponseSchema,
   SetUserStatusRequest,
   SetUserStatusResponseSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
@@ -18,6 +22,7 @@ import { SpanKind, type TraceCarrier, type Tracing } from '../observe/tracing.ts
 import type { PresenceApi } from '../presence/presence-api.ts';
 import type { Caller, Gate } from '../security/gate.ts';
 import { fromProtoActivity, fromProtoStatus, toConnection, toStatusData } from './grpc/codec.ts';
+import { fromSetPrivacy, toPrivacy } from './privacy-messages.ts';
 
 /** The contract's unary rpcs, message to message: what all transports share. */
 export function presenceCalls(presence: PresenceApi) {
@@ -50,6 +55,20 @@ export function presenceCalls(presence: PresenceApi) {
       MessageInitShape<typeof GetConnectionsResponseSchema>
     > {
       return { success: true, connections: (await presence.getConnections(userId)).map(toConnection) };
+    },
+
+    async setPrivacy({
+      userId,
+      ...request
+    }: Omit<SetPrivacyRequest, '$typeName'>): Promise<MessageInitShape<typeof SetPrivacyResponseSchema>> {
+      const privacy = await presence.setPrivacy(userId, fromSetPrivacy(request));
+      return { success: true, privacy: toPrivacy(privacy) };
+    },
+
+    async getPrivacy({
+      userId,
+    }: Pick<GetPrivacyRequest, 'userId'>): Promise<MessageInitShape<typeof GetPrivacyResponseSchema>> {
+      return { success: true, privacy: toPrivacy(await presence.getPrivacy(userId)) };
     },
 
     async sendHeartbeat({

@@ -46,9 +46,11 @@ describe('OpenAPI document', () => {
       'get /v1/stats',
       'get /v1/stats/live',
       'get /v1/users/{id}/connections',
+      'get /v1/users/{id}/privacy',
       'get /v1/users/{id}/status',
       'post /v1/users/status:batchGet',
       'post /v1/users/{id}/heartbeat',
+      'put /v1/users/{id}/privacy',
       'put /v1/users/{id}/status',
     ]);
     for (const [path, methods] of Object.entries(document.paths)) {
@@ -65,6 +67,9 @@ describe('OpenAPI document', () => {
     ['get', '/v1/users/nobody/status', '/v1/users/{id}/status'],
     ['get', '/v1/users/%00/status', '/v1/users/{id}/status'],
     ['get', '/v1/users/ada/connections', '/v1/users/{id}/connections'],
+    ['get', '/v1/users/ada/privacy', '/v1/users/{id}/privacy'],
+    ['put', '/v1/users/ada/privacy', '/v1/users/{id}/privacy', { addBlocked: ['bob'] }],
+    ['put', '/v1/users/ada/privacy', '/v1/users/{id}/privacy', { addBlocked: ['ada'] }],
     ['post', '/v1/users/ada/heartbeat', '/v1/users/{id}/heartbeat'],
     ['post', '/v1/users/status:batchGet', '/v1/users/status:batchGet', { userIds: ['ada', 'nobody'] }],
     ['post', '/v1/users/status:batchGet', '/v1/users/status:batchGet', { userIds: 1 }],

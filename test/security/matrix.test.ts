@@ -43,6 +43,11 @@ const calls: Readonly<
     run: (client) => client.getMultipleUserStatus({ userIds: ['ada', 'bob'] }),
   },
   getConnections: { right: 'connections', run: (client) => client.getConnections({ userId: 'ada' }) },
+  setPrivacy: {
+    right: 'update',
+    run: (client) => client.setPrivacy({ userId: 'ada', addBlocked: ['mallory'] }),
+  },
+  getPrivacy: { right: 'update', run: (client) => client.getPrivacy({ userId: 'ada' }) },
   subscribeStatusUpdates: {
     right: 'read',
     run: firstEvent,
@@ -63,6 +68,8 @@ const routes: readonly Route[] = [
   { right: 'update', method: 'PUT', path: '/v1/users/{id}/status', body: { status: 'ONLINE' } },
   { right: 'update', method: 'POST', path: '/v1/users/{id}/heartbeat' },
   { right: 'connections', method: 'GET', path: '/v1/users/{id}/connections' },
+  { right: 'update', method: 'GET', path: '/v1/users/{id}/privacy' },
+  { right: 'update', method: 'PUT', path: '/v1/users/{id}/privacy', body: { addBlocked: ['trudy'] } },
   { right: 'read', method: 'POST', path: '/v1/users/status:batchGet', body: { userIds: ['ada'] } },
   { right: 'read', method: 'GET', path: '/v1/events' },
   { right: 'operate', method: 'GET', path: '/v1/stats' },
@@ -135,8 +142,11 @@ describe('who may do what', () => {
     await waitFor('all watches to be gone', () => server.server.stats().hub.subscriptions === 0);
     const { data } = await admin.getMultipleUserStatus({ userIds: ['ada', 'bob'] });
     const connections = await Promise.all(['ada', 'bob'].map((userId) => admin.getConnections({ userId })));
+    const privacy = await Promise.all(['ada', 'bob'].map((userId) => admin.getPrivacy({ userId })));
     return JSON.parse(
-      JSON.stringify([data, connections], (_, value) => (typeof value === 'bigint' ? `${value}` : value)),
+      JSON.stringify([data, connections, privacy], (_, value) =>
+        typeof value === 'bigint' ? `${value}` : value,
+      ),
     );
   }
 

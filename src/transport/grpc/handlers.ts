@@ -33,6 +33,8 @@ export function registerPresence(server: GrpcServer, doorway: Doorway): void {
   }
 
   unary(methods.setUserStatus, (presence, request) => presenceCalls(presence).setUserStatus(request));
+  unary(methods.setPrivacy, (presence, request) => presenceCalls(presence).setPrivacy(request));
+  unary(methods.getPrivacy, (presence, request) => presenceCalls(presence).getPrivacy(request));
   unary(methods.getConnections, (presence, request) => presenceCalls(presence).getConnections(request));
   registerBusy(server, doorway);
 

@@ -69,6 +69,14 @@ export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void
         doorway.pass('GetConnections', values.get(callerKey), (presence) =>
           presenceCalls(presence).getConnections(request),
         ),
+      setPrivacy: (request, { values }) =>
+        doorway.pass('SetPrivacy', values.get(callerKey), (presence) =>
+          presenceCalls(presence).setPrivacy(request),
+        ),
+      getPrivacy: (request, { values }) =>
+        doorway.pass('GetPrivacy', values.get(callerKey), (presence) =>
+          presenceCalls(presence).getPrivacy(request),
+        ),
       sendHeartbeat: (request, { values }) =>
         doorway.pass('SendHeartbeat', values.get(callerKey), (presence) =>
           presenceCalls(presence).sendHeartbeat(request),

@@ -1,6 +1,8 @@
+import { create, type DescMessage, type MessageInitShape, toJson } from '@bufbuild/protobuf';
 import { errorCatalogue } from '../../core/errors.ts';
 import { maxUserIdBytes } from '../../core/user-id.ts';
 import { errorSchema } from './http-errors.ts';
+import { type JsonSchema, messageSchema } from './message-schema.ts';
 
 /** The error answers that every route of the API can give, by status. */
 export const errorResponses = Object.fromEntries(
@@ -17,6 +19,21 @@ export const userParams = {
     id: { type: 'string', description: `The user: 1 to ${maxUserIdBytes} bytes of UTF-8, percent-encoded.` },
   },
 } as const;
+
+/** Of routes of one user. */
+export interface UserParams {
+  readonly Params: { readonly id: string };
+}
+
+/** The answers of a route whose success is this message. */
+export function answers(message: DescMessage): Record<string, JsonSchema> {
+  return { 200: { ...messageSchema(message), description: message.name }, ...errorResponses };
+}
+
+/** A message in proto3 JSON, with every field. */
+export function json<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): unknown {
+  return toJson(schema, create(schema, message), { alwaysEmitImplicit: true });
+}
 
 function codesOf(status: number): string[] {
   if (status === 401) return ['UNAUTHORIZED'];

@@ -23,6 +23,7 @@ import { eventsRoute } from './events-route.ts';
 import { answerError, answerErrors, refuseSocket } from './http-errors.ts';
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
 import { isAllowedOrigin } from './origins.ts';
+import { privacyRoutes } from './privacy-routes.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
 import { usersRoutes } from './users-routes.ts';
 
@@ -142,6 +143,7 @@ export class HttpTransport {
     app.register(swagger, openApi(this.#options.version));
     app.register(async (api) => {
       usersRoutes(api, { doorway: this.#json, maxBulkUsers });
+      privacyRoutes(api, this.#json);
       eventsRoute(api, { doorway: this.#json, streams: this.#streams });
       statsRoutes(api, this.#options.stats, this.#streams);
       operationsRoutes(api, this.#options);

@@ -1,4 +1,3 @@
-import { create, type DescMessage, type MessageInitShape, toJson } from '@bufbuild/protobuf';
 import {
   Activity,
   ActivitySchema,
@@ -12,16 +11,12 @@ import {
 import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
-import { errorResponses, userParams } from './http-schemas.ts';
-import { enumSchema, type JsonSchema, messageSchema } from './message-schema.ts';
+import { answers, json, type UserParams, userParams } from './http-schemas.ts';
+import { enumSchema } from './message-schema.ts';
 
 export interface UsersRoutesOptions {
   readonly doorway: Doorway;
   readonly maxBulkUsers: number;
-}
-
-interface UserParams {
-  readonly Params: { readonly id: string };
 }
 
 /** The JSON API: the contract's unary rpcs as resources. Answers are its messages in proto3 JSON. */
@@ -151,14 +146,6 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
         ),
       ),
   );
-}
-
-function answers(message: DescMessage): Record<string, JsonSchema> {
-  return { 200: { ...messageSchema(message), description: message.name }, ...errorResponses };
-}
-
-function json<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): unknown {
-  return toJson(schema, create(schema, message), { alwaysEmitImplicit: true });
 }
 
 /** The schema lets through only names of the contract. */

@@ -44,7 +44,7 @@ export declare type UserStatusData = Message<"presence.v1.UserStatusData"> & {
   status: UserStatus;
 
   /**
-   * Last evidence of life, Unix ms; 0: never seen.
+   * Last evidence of life, Unix ms; 0: never seen, or OFFLINE and not for the viewer to know (SetPrivacy).
    *
    * @generated from field: int64 last_seen = 3;
    */
@@ -72,7 +72,8 @@ export declare type UserStatusData = Message<"presence.v1.UserStatusData"> & {
   customStatus?: CustomStatus | undefined;
 
   /**
-   * Grows with every change of this user, never reused, not contiguous; 0: never seen.
+   * Grows with every change of this user, never reused, not contiguous; 0: never seen, or
+   * OFFLINE with a last seen that the viewer may not know.
    *
    * @generated from field: int64 version = 7;
    */
@@ -351,7 +352,7 @@ export declare type StatusUpdateEvent = Message<"presence.v1.StatusUpdateEvent">
   activity: Activity;
 
   /**
-   * Last evidence of life, Unix ms; 0: never seen.
+   * Last evidence of life, Unix ms; 0: never seen, or OFFLINE and not for the viewer to know (SetPrivacy).
    *
    * @generated from field: int64 last_seen = 6;
    */
@@ -365,7 +366,8 @@ export declare type StatusUpdateEvent = Message<"presence.v1.StatusUpdateEvent">
   cause: Cause;
 
   /**
-   * Grows with every change of this user, never reused, not contiguous; 0: never seen.
+   * Grows with every change of this user, never reused, not contiguous; 0: never seen, or
+   * OFFLINE with a last seen that the viewer may not know.
    *
    * @generated from field: int64 version = 8;
    */
@@ -1211,6 +1213,163 @@ export declare type TokenExpiring = Message<"presence.v1.TokenExpiring"> & {
 export declare const TokenExpiringSchema: GenMessage<TokenExpiring>;
 
 /**
+ * What a user hides, and from whom.
+ *
+ * @generated from message presence.v1.Privacy
+ */
+export declare type Privacy = Message<"presence.v1.Privacy"> & {
+  /**
+   * Whether the user is hidden from everybody else; default false.
+   *
+   * @generated from field: bool invisible = 1;
+   */
+  invisible: boolean;
+
+  /**
+   * Who may know when the user was last seen.
+   *
+   * @generated from field: presence.v1.LastSeenVisibility last_seen = 2;
+   */
+  lastSeen: LastSeenVisibility;
+
+  /**
+   * From whom else the user is hidden, in the order of being added.
+   *
+   * @generated from field: repeated string blocked_user_ids = 3;
+   */
+  blockedUserIds: string[];
+};
+
+/**
+ * Describes the message presence.v1.Privacy.
+ * Use `create(PrivacySchema)` to create a new message.
+ */
+export declare const PrivacySchema: GenMessage<Privacy>;
+
+/**
+ * Asks to hide, or to appear.
+ *
+ * @generated from message presence.v1.SetPrivacyRequest
+ */
+export declare type SetPrivacyRequest = Message<"presence.v1.SetPrivacyRequest"> & {
+  /**
+   * Who; required, 1 to 128 bytes.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Whether to be hidden from everybody else; default: as it is.
+   *
+   * @generated from field: optional bool invisible = 2;
+   */
+  invisible?: boolean | undefined;
+
+  /**
+   * Default: as it is.
+   *
+   * @generated from field: presence.v1.LastSeenVisibility last_seen = 3;
+   */
+  lastSeen: LastSeenVisibility;
+
+  /**
+   * From whom to be hidden; ids of 1 to 128 bytes. The list holds up to MAX_BLOCKED_USERS (default 1,000), those taken off it
+   * since the user's status last changed included. Those on it are left as they are.
+   *
+   * @generated from field: repeated string add_blocked = 4;
+   */
+  addBlocked: string[];
+
+  /**
+   * From whom to be hidden no more; ids of 1 to 128 bytes. Those not on the list are ignored.
+   *
+   * @generated from field: repeated string remove_blocked = 5;
+   */
+  removeBlocked: string[];
+};
+
+/**
+ * Describes the message presence.v1.SetPrivacyRequest.
+ * Use `create(SetPrivacyRequestSchema)` to create a new message.
+ */
+export declare const SetPrivacyRequestSchema: GenMessage<SetPrivacyRequest>;
+
+/**
+ * What became of it.
+ *
+ * @generated from message presence.v1.SetPrivacyResponse
+ */
+export declare type SetPrivacyResponse = Message<"presence.v1.SetPrivacyResponse"> & {
+  /**
+   * Always true; failures are gRPC errors.
+   *
+   * @generated from field: bool success = 1;
+   */
+  success: boolean;
+
+  /**
+   * After the call.
+   *
+   * @generated from field: presence.v1.Privacy privacy = 2;
+   */
+  privacy?: Privacy | undefined;
+};
+
+/**
+ * Describes the message presence.v1.SetPrivacyResponse.
+ * Use `create(SetPrivacyResponseSchema)` to create a new message.
+ */
+export declare const SetPrivacyResponseSchema: GenMessage<SetPrivacyResponse>;
+
+/**
+ * Asks for a user's privacy.
+ *
+ * @generated from message presence.v1.GetPrivacyRequest
+ */
+export declare type GetPrivacyRequest = Message<"presence.v1.GetPrivacyRequest"> & {
+  /**
+   * Whose; required, 1 to 128 bytes.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message presence.v1.GetPrivacyRequest.
+ * Use `create(GetPrivacyRequestSchema)` to create a new message.
+ */
+export declare const GetPrivacyRequestSchema: GenMessage<GetPrivacyRequest>;
+
+/**
+ * A user's privacy.
+ *
+ * @generated from message presence.v1.GetPrivacyResponse
+ */
+export declare type GetPrivacyResponse = Message<"presence.v1.GetPrivacyResponse"> & {
+  /**
+   * Always true; failures are gRPC errors.
+   *
+   * @generated from field: bool success = 1;
+   */
+  success: boolean;
+
+  /**
+   * As it is now.
+   *
+   * @generated from field: presence.v1.Privacy privacy = 2;
+   */
+  privacy?: Privacy | undefined;
+};
+
+/**
+ * Describes the message presence.v1.GetPrivacyResponse.
+ * Use `create(GetPrivacyResponseSchema)` to create a new message.
+ */
+export declare const GetPrivacyResponseSchema: GenMessage<GetPrivacyResponse>;
+
+/**
  * Whether a user's light is on.
  *
  * @generated from enum presence.v1.UserStatus
@@ -1386,6 +1545,47 @@ export enum ConnectionKind {
 export declare const ConnectionKindSchema: GenEnum<ConnectionKind>;
 
 /**
+ * Who may know when an OFFLINE user was last seen. To others last_seen, since, timestamp and version are 0 while the user is
+ * OFFLINE.
+ *
+ * @generated from enum presence.v1.LastSeenVisibility
+ */
+export enum LastSeenVisibility {
+  /**
+   * In a request: as it is. Never sent by the server.
+   *
+   * @generated from enum value: LAST_SEEN_VISIBILITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Everybody; the default.
+   *
+   * @generated from enum value: LAST_SEEN_VISIBILITY_EVERYONE = 1;
+   */
+  EVERYONE = 1,
+
+  /**
+   * Nobody but the user.
+   *
+   * @generated from enum value: LAST_SEEN_VISIBILITY_NOBODY = 2;
+   */
+  NOBODY = 2,
+
+  /**
+   * Users who are not NOBODY themselves. Not backends, and not who does not say who they are.
+   *
+   * @generated from enum value: LAST_SEEN_VISIBILITY_RECIPROCAL = 3;
+   */
+  RECIPROCAL = 3,
+}
+
+/**
+ * Describes the enum presence.v1.LastSeenVisibility.
+ */
+export declare const LastSeenVisibilitySchema: GenEnum<LastSeenVisibility>;
+
+/**
  * Tells who is alive, and tells everyone who watches them.
  *
  * @generated from service presence.v1.PresenceService
@@ -1473,6 +1673,30 @@ export declare const PresenceService: GenService<{
     methodKind: "unary";
     input: typeof GetConnectionsRequestSchema;
     output: typeof GetConnectionsResponseSchema;
+  },
+  /**
+   * Changes what a user hides, and from whom, and tells it. What is left out stays as it is. Whoever sees something else by
+   * it is told at once. To whom a user is hidden, the user is OFFLINE, in everything that can be asked and watched, and what
+   * happens meanwhile stays secret afterwards. With authentication: of oneself, or with presence:write.
+   * Errors: INVALID_ARGUMENT (an id, the user's own in a list, one in both lists, or more than MAX_BLOCKED_USERS).
+   *
+   * @generated from rpc presence.v1.PresenceService.SetPrivacy
+   */
+  setPrivacy: {
+    methodKind: "unary";
+    input: typeof SetPrivacyRequestSchema;
+    output: typeof SetPrivacyResponseSchema;
+  },
+  /**
+   * Tells what a user hides, and from whom. With authentication: of oneself, or with presence:write.
+   * Errors: INVALID_ARGUMENT (user_id).
+   *
+   * @generated from rpc presence.v1.PresenceService.GetPrivacy
+   */
+  getPrivacy: {
+    methodKind: "unary";
+    input: typeof GetPrivacyRequestSchema;
+    output: typeof GetPrivacyResponseSchema;
   },
 }>;
 
