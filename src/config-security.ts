@@ -70,6 +70,8 @@ export interface SecurityConfig {
   readonly maxStreams: number;
   readonly maxWatchEdges: number;
   readonly maxMemoryBytes: number;
+  readonly maxCalls: number;
+  readonly maxTurnMs: number;
 }
 
 type SecurityOptions = { readonly [Key in keyof SecurityConfig]: ConfigOption<SecurityConfig[Key]> };
@@ -171,6 +173,8 @@ export const securityOptions: SecurityOptions = {
     '0 to 1000000000000 bytes; 0: no limit',
     integer(0, 1_000_000_000_000),
   ),
+  maxCalls: option('MAX_CALLS', '20000', '0 to 10000000; 0: no limit', integer(0, 10_000_000)),
+  maxTurnMs: option('MAX_TURN', '40ms', '0s to 10s; 0s: no limit', duration(0, 10 * second)),
 };
 
 /** What is wrong among options that are fine one by one. */

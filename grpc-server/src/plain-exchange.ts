@@ -1,8 +1,6 @@
-/** Requests that are not gRPC: answered by the server's fallback, or refused with a fixed block. */
-import type { Rejection } from './call-plan.ts';
+/** Requests that are not gRPC, answered by the server's fallback. */
 import type { Connection } from './connection.ts';
 import { H2Error } from './errors.ts';
-import { statusFields } from './grpc-wire.ts';
 import type { HeaderField } from './header-field.ts';
 import { encodeStateless, type HeaderPair } from './hpack-encoder.ts';
 import type { RequestHead } from './request-head.ts';
@@ -24,41 +22,6 @@ export interface PlainResponse {
 }
 
 export type Fallback = (request: PlainRequest) => PlainResponse | Promise<PlainResponse>;
-
-/** An answer in one HEADERS frame (Trailers-Only), whatever else the client sends. */
-export class RejectedCall extends Stream {
-  constructor(
-    connection: Connection,
-    id: number,
-    head: RequestHead,
-    rejection: Rejection,
-    contentType: string,
-  ) {
-    super(connection, id, head);
-    this.expectedBytes = -1;
-    this.headBlock = encodeStateless([
-      [':status', String(rejection.httpStatus)],
-      ['content-type', contentType],
-      ...statusFields(rejection.status, rejection.message, []),
-      ...rejection.extraFields,
-    ]);
-    this.ending = true;
-  }
-
-  onOpened(): void {
-    this.connection.sender.wake(this);
-  }
-
-  onData(): void {}
-  onRemoteEnd(): void {}
-  onAborted(): void {}
-  onSent(): void {}
-  onDequeued(): void {}
-
-  onStalled(): void {
-    this.connection.resetStream(this, H2Error.CANCEL);
-  }
-}
 
 /** A plain HTTP/2 request: the body is collected, the fallback asked, its answer sent. */
 export class PlainExchange extends Stream {

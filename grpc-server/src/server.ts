@@ -17,12 +17,14 @@ import type {
 import { type AnyDefinition, type AnyHandler, type CallPlan, planCall, type Route } from './call-plan.ts';
 import { type CompressionOptions, DEFAULT_COMPRESSION } from './compression.ts';
 import { CONNECTION, type ConnectedSocket, Connection, type ConnectionHost } from './connection.ts';
+import type { GrpcError } from './errors.ts';
 import { GrpcCall } from './grpc-call.ts';
 import { FieldList } from './hpack-decoder.ts';
 import { DEFAULT_KEEPALIVE, type KeepaliveOptions } from './keepalive.ts';
 import { type Limits, resolveLimits } from './limits.ts';
 import { Outbox } from './outbox.ts';
-import { type Fallback, PlainExchange, RejectedCall } from './plain-exchange.ts';
+import { type Fallback, PlainExchange } from './plain-exchange.ts';
+import { RefusalBlocks, RejectedCall, rejectionBlock } from './rejected-call.ts';
 import type { RequestHead } from './request-head.ts';
 import { makeGreeting } from './settings.ts';
 import type { Stream } from './stream.ts';
@@ -50,6 +52,11 @@ export interface GrpcServerOptions {
   readonly fallback?: Fallback | undefined;
   /** Whether a client of this address may connect now; refused ones are closed unread. Default: all. */
   readonly accept?: (address: string) => boolean;
+  /**
+   * Asked when the head of a call of this path has come: with an error the call is answered by it, and no handler sees it.
+   * That is cheap, cheaper still with the same error object again. Default: none is refused.
+   */
+  readonly refuse?: (path: string) => GrpcError | undefined;
 }
 
 export interface ListenOptions {
@@ -102,6 +109,8 @@ export class GrpcServer implements ConnectionHost {
   private readonly errorListener: (error: unknown, context: string) => void;
   private readonly fallback: Fallback | undefined;
   private readonly mayConnect: (address: string) => boolean;
+  private readonly refuse: ((path: string) => GrpcError | undefined) | undefined;
+  private readonly refusalBlocks = new RefusalBlocks();
   private readonly routes = new Map<string, Route>();
   private readonly connections = new Set<Connection>();
   /** Sockets whose TLS handshake is under way, by their endpoints. */
@@ -127,6 +136,7 @@ export class GrpcServer implements ConnectionHost {
     this.errorListener = options.onError ?? ((error, context) => console.error(context, error));
     this.fallback = options.fallback;
     this.mayConnect = options.accept ?? (() => true);
+    this.refuse = options.refuse;
     this.outbox = new Outbox((error) => this.onError(error, 'flush'));
     this.wheel = new TimerWheel(
       () => this.nowMs(),
@@ -336,9 +346,13 @@ export class GrpcServer implements ConnectionHost {
       head.route = plan;
     }
     if (plan.rejection !== undefined) {
-      return new RejectedCall(connection, id, head, plan.rejection, plan.contentType);
+      return new RejectedCall(connection, id, head, rejectionBlock(plan.rejection, plan.contentType));
     }
     if (plan.plain) return new PlainExchange(connection, id, head, this.fallback as Fallback);
+    const refusal = this.refuse?.(head.path);
+    if (refusal !== undefined) {
+      return new RejectedCall(connection, id, head, this.refusalBlocks.of(refusal, plan.contentType));
+    }
     return new GrpcCall(connection, id, head, plan, this.compression);
   }
 

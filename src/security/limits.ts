@@ -1,5 +1,6 @@
 import { PresenceError } from '../core/errors.ts';
 import type { Principal } from '../core/principal.ts';
+import { Overload } from './overload.ts';
 import { TokenBuckets } from './token-buckets.ts';
 
 export interface LimitsOptions {
@@ -23,6 +24,9 @@ export interface LimitsOptions {
   readonly maxStreams: number;
   readonly maxWatchEdges: number;
   readonly maxMemoryBytes: number;
+  readonly maxCalls: number;
+  /** How long calls are served in one turn of the event loop when turn after turn is long. */
+  readonly maxTurnMs: number;
 }
 
 /** What this process holds now. */
@@ -42,12 +46,16 @@ export const refusals = [
   'streams',
   'watch-edges',
   'memory',
+  'calls-under-way',
+  'overload',
 ] as const;
 export type Refusal = (typeof refusals)[number];
 export type Rate = 'calls' | 'updates' | 'watch-edits';
 
 /** When a newcomer who found no room should come back, ms. */
 const comeBackMs = 5000;
+/** When a call that found the server busy should come back, ms. */
+const busyRetryMs = 1000;
 /** Memory is asked for this often, ms. */
 const memoryAgeMs = 250;
 
@@ -62,6 +70,8 @@ export class Limits {
   readonly #connections: TokenBuckets;
   readonly #authFailures: TokenBuckets;
   readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
+  readonly #overload: Overload;
+  #callsUnderWay = 0;
   #memory = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
 
   /** @param load asked when a newcomer comes; its memory at most four times a second */
@@ -86,6 +96,7 @@ export class Limits {
       backends: new TokenBuckets(rateLimitConnections * rateLimitBackendFactor),
     };
     this.#connections = new TokenBuckets(options.rateLimitAddressConnections);
+    this.#overload = new Overload(options.maxTurnMs);
     this.#authFailures = new TokenBuckets(options.rateLimitAuthFailures / 60, options.rateLimitAuthFailures);
   }
 
@@ -135,12 +146,41 @@ export class Limits {
     if (waitMs > 0) throw this.#refuse('auth-failures', waitMs, 'too many tokens that are not valid');
   }
 
+  /** Whether a call that came now can be served. Cheap: asked before anything else is done for it. */
+  mayCall(): boolean {
+    const { maxCalls } = this.#options;
+    if (maxCalls > 0 && this.#callsUnderWay >= maxCalls) {
+      this.#refused['calls-under-way']++;
+      return false;
+    }
+    if (this.#overload.hasRoom) return true;
+    this.#refused.overload++;
+    return false;
+  }
+
+  /** A call that waits for the engine, until `endCall`. */
+  beginCall(): void {
+    this.#callsUnderWay++;
+  }
+
+  endCall(): void {
+    this.#callsUnderWay--;
+  }
+
+  /** Whether somebody may come who will stay: sooner no than for a call. */
+  mayCome(): boolean {
+    if (this.#overload.hasRoomForNewcomer) return true;
+    this.#refused.overload++;
+    return false;
+  }
+
   /**
    * Room for one more stream or session.
    *
    * @throws PresenceError RATE_LIMITED
    */
   checkRoom(): void {
+    if (!this.mayCome()) throw busy();
     const { maxStreams, maxMemoryBytes } = this.#options;
     if (maxStreams > 0 && this.#load().streams >= maxStreams) {
       throw this.#refuse('streams', comeBackMs, 'the server has as many streams as it may');
@@ -173,4 +213,10 @@ export class Limits {
       this.#memory = { bytes: this.#load().memoryBytes, atMs: nowMs };
     return this.#memory.bytes;
   }
+}
+
+/** What a call is told for which the process has no time. */
+export function busy(): PresenceError {
+  const message = `the server is busy; try again in ${busyRetryMs} ms`;
+  return new PresenceError('RATE_LIMITED', message, { retryAfterMs: busyRetryMs });
 }

@@ -114,6 +114,7 @@ export class Doorway {
   ): Promise<Result> {
     const startMs = performance.now();
     const { tracing, gate } = this.#options;
+    gate.limits.beginCall();
     try {
       const entered = gate.enter(caller);
       const presence = entered instanceof Promise ? await entered : entered;
@@ -127,6 +128,8 @@ export class Doorway {
       this.calls.observe(method, known.code, startMs);
       if (known.code === 'INTERNAL') this.#options.log.error({ err: error }, 'internal error');
       throw this.#options.toError(known);
+    } finally {
+      gate.limits.endCall();
     }
   }
 

@@ -6,6 +6,8 @@ import { describe, it } from 'node:test';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
 import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { readConfig } from '../../src/config.ts';
+import { Limits } from '../../src/security/limits.ts';
 import { TokenBuckets } from '../../src/security/token-buckets.ts';
 import { errorCode, startServer, type TestServer, Watcher } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
@@ -52,6 +54,23 @@ describe('token buckets', () => {
 });
 
 describe('limits', () => {
+  it('bound the calls under way', () => {
+    const limits = new Limits({ ...readConfig({}), maxCalls: 2 }, () => ({
+      streams: 0,
+      watchEdges: 0,
+      memoryBytes: 0,
+    }));
+    const begin = () => {
+      const may = limits.mayCall();
+      if (may) limits.beginCall();
+      return may;
+    };
+    assert.deepEqual([begin(), begin(), begin()], [true, true, false]);
+    limits.endCall();
+    assert.deepEqual([begin(), begin()], [true, false]);
+    assert.equal(limits.refused['calls-under-way'], 2);
+  });
+
   async function withServer(
     environment: Record<string, string>,
     run: (server: TestServer) => Promise<void>,

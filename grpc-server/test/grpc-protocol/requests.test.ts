@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ServerCall } from '../../src/index.ts';
+import { GrpcError, type ServerCall, Status } from '../../src/index.ts';
 import { Code, data, Flag, message, Type } from '../support/frames.ts';
 import type { Field } from '../support/hpack.ts';
 import { deadline, type RawClient } from '../support/raw-client.ts';
@@ -21,7 +21,13 @@ const LOOK = '/test.Look/Unary';
 let seen: ServerCall | undefined;
 let calls = 0;
 
-const suite = new Suite({ compression: true }, (server) => {
+const busy = new GrpcError(Status.RESOURCE_EXHAUSTED, 'busy', [
+  { typeUrl: 'type.googleapis.com/test.Detail', value: Buffer.from('later') },
+]);
+let isBusy = false;
+const refuse = (path: string) => (isBusy && path === LOOK ? busy : undefined);
+
+const suite = new Suite({ compression: true, refuse }, (server) => {
   registerEcho(server);
   server.unary(bytesMethod(LOOK, 'unary'), (body, one) => {
     seen = one;
@@ -376,4 +382,28 @@ test('T4 ten thousand deadlines are not ten thousand timers', async () => {
       assert.ok(timers() - before < 10, `${timers() - before} more timers`);
     });
   });
+});
+
+test('a call that is refused by its path is answered with the error and reaches no handler, others do', async () => {
+  const before = calls;
+  isBusy = true;
+  try {
+    await suite.use(async (client) => {
+      for (const id of [1, 3]) {
+        client.send(call(id, LOOK, 'x'));
+        const answer = await readAnswer(client, id);
+        assert.equal(value(answer.trailers, 'grpc-status'), String(Status.RESOURCE_EXHAUSTED));
+        assert.equal(value(answer.trailers, 'grpc-message'), 'busy');
+        const details = Buffer.from(value(answer.trailers, 'grpc-status-details-bin') ?? '', 'base64');
+        assert.ok(details.includes('later'));
+      }
+      client.send(call(5, UNARY, 'x'));
+      assert.equal(value((await readAnswer(client, 5)).trailers, 'grpc-status'), '0');
+    });
+  } finally {
+    isBusy = false;
+  }
+  assert.equal(calls, before);
+  const { answer } = await look([]);
+  assert.equal(value(answer.trailers, 'grpc-status'), '0');
 });

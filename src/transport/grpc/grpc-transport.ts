@@ -10,6 +10,7 @@ import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Gate } from '../../security/gate.ts';
+import { busy } from '../../security/limits.ts';
 import type { TlsFiles } from '../../security/tls.ts';
 import { Doorway } from '../presence-calls.ts';
 import type { WelcomeFacts } from '../session/frames.ts';
@@ -33,6 +34,10 @@ export interface GrpcTransportOptions extends WelcomeFacts {
   readonly tracing: Tracing;
 }
 
+const contractPath = `/${PresenceContract.typeName}/`;
+/** One for all calls, so that refusing costs no encoding. */
+const busyError = toGrpcError(busy());
+
 /** The gRPC face of the server: the contract, health and reflection. */
 export class GrpcTransport {
   readonly #options: GrpcTransportOptions;
@@ -46,6 +51,8 @@ export class GrpcTransport {
       tls: options.tls?.options,
       limits: { maxConnections: options.maxConnections },
       accept: (address) => options.gate.limits.mayConnect(address),
+      refuse: (path) =>
+        !path.startsWith(contractPath) || options.gate.limits.mayCall() ? undefined : busyError,
       keepalive: { timeMs: options.pingIntervalMs, timeoutMs: options.pongTimeoutMs },
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });

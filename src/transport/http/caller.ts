@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
+import { busy } from '../../security/limits.ts';
 import { answerError } from './http-errors.ts';
 
 export function callerOf({ headers, ip }: Pick<FastifyRequest, 'headers' | 'ip'>): Caller {
@@ -11,6 +12,15 @@ export function callerOf({ headers, ip }: Pick<FastifyRequest, 'headers' | 'ip'>
 const openRoutes: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 /** What passes the gate by itself, call by call. */
 const callRoutes = /^\/(?:v1\/(?:users|events)|presence\.v1\.PresenceService)\//;
+
+/** Calls for which the server has no time are refused before their bodies are read, and after the hooks of CORS. */
+export function refuseWhenBusy(app: FastifyInstance, gate: Gate): void {
+  app.addHook('preParsing', async (request, reply) => {
+    if (!callRoutes.test(`${request.routeOptions.url ?? ''}/`) || gate.limits.mayCall()) return;
+    answerError(reply, busy());
+    return reply;
+  });
+}
 
 /** Everything else is for operators: dashboard, metrics, statistics, the API's description, and what there is not. */
 export function guardOperatorRoutes(app: FastifyInstance, gate: Gate): void {

@@ -15,7 +15,7 @@ import type { Tracing } from '../../observe/tracing.ts';
 import type { Gate } from '../../security/gate.ts';
 import type { TlsFiles } from '../../security/tls.ts';
 import { Doorway } from '../presence-calls.ts';
-import { callerOf, guardOperatorRoutes } from './caller.ts';
+import { callerOf, guardOperatorRoutes, refuseWhenBusy } from './caller.ts';
 import { callerKey, connectRoutes, toConnectError } from './connect-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { EventStreams } from './event-stream.ts';
@@ -134,6 +134,7 @@ export class HttpTransport {
       });
     }
     guardOperatorRoutes(app, gate);
+    refuseWhenBusy(app, gate);
     app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
     app.register(helmet, {
       ...securityHeaders,

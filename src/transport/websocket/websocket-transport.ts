@@ -7,6 +7,7 @@ import type { Log } from '../../observe/log.ts';
 import type { Session } from '../../presence/session.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
+import { busy } from '../../security/limits.ts';
 import { retryAfterSeconds } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
@@ -113,7 +114,8 @@ export class WebSocketTransport {
     if (this.#choose(offered) === undefined) {
       return [400, `offer the subprotocol ${jsonSubprotocol} or ${protoSubprotocol}`];
     }
-    const refusal = this.#options.sessions.refusal();
+    const { sessions, gate } = this.#options;
+    const refusal = sessions.refusal() ?? (gate.limits.mayCome() ? null : busy());
     return refusal && [503, refusal.message, refusal.retryAfterMs];
   }
 
