@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { createClient } from 'redis';
+import { partitionOf } from '../src/core/partition.ts';
 import { silentLog } from '../src/observe/log.ts';
 import { RedisStore } from '../src/store/redis/redis-store.ts';
 import { Nodes } from '../test/faults/nodes.ts';
@@ -65,10 +66,10 @@ export async function measureExpiry(options: ExpiryOptions): Promise<ExpiryResul
   const store = await startWriter(redis.url, ttlMs);
   const renewals = new Renewals(store, live, ttlMs / 2);
   try {
-    say(`lighting ${live} live users`);
-    renewals.start();
+    say(`writing ${live} live users`);
     await baseline?.fill();
-    await waitUntil(() => renewals.hasLitAll, 20 * ttlMs);
+    await seed(redis, live, ttlMs);
+    renewals.start();
     say(`lighting ${ending} users whose leases end within ${options.spreadMs} ms`);
     const deadlines = new Deadlines(ending);
     const watcher = new Watcher(new Nodes([server]), deadlines, ttlMs);
@@ -99,6 +100,33 @@ export async function measureExpiry(options: ExpiryOptions): Promise<ExpiryResul
     await server.stop();
     await baseline?.stop();
     await redis.stop();
+  }
+}
+
+/**
+ * Live users as they would be in Redis long since: one by one through a store, a million of them would end before the
+ * last was lit. Their checks are spread over one lease, as those of users who came one by one.
+ */
+async function seed(redis: RedisServer, live: number, ttlMs: number): Promise<void> {
+  const client = createClient({ url: redis.url });
+  await client.connect();
+  const nowMs = Date.now();
+  try {
+    for (let from = 0; from < live; from += chunk) {
+      const commands: Promise<unknown>[] = [];
+      for (let i = from; i < Math.min(live, from + chunk); i++) {
+        const user = liveUser(i);
+        const checkMs = nowMs + Math.round((0.5 + i / live) * ttlMs);
+        commands.push(
+          client.set(`user:status:${user}`, 'online', { PX: 3 * ttlMs }),
+          client.hSet(`user:meta:${user}`, { s: 1, a: 1, c: 2, v: nowMs * 1000, t: nowMs, u: nowMs }),
+          client.zAdd(`presence:${partitionOf(user, partitions)}:deadlines`, { score: checkMs, value: user }),
+        );
+      }
+      await Promise.all(commands);
+    }
+  } finally {
+    client.destroy();
   }
 }
 
@@ -237,11 +265,6 @@ class Renewals {
     this.#store = store;
     this.#live = live;
     this.#intervalMs = intervalMs;
-  }
-
-  /** The first round lights them; so their checks are spread over time, as those of users who came one by one. */
-  get hasLitAll(): boolean {
-    return this.#done >= this.#live;
   }
 
   start(): void {

@@ -10,7 +10,7 @@ const { values } = parseArgs({
   options: {
     live: { type: 'string', default: '200000' },
     ending: { type: 'string', default: '20000' },
-    patience: { type: 'string', default: '60' },
+    patience: { type: 'string', default: '30' },
   },
 });
 

@@ -1,4 +1,3 @@
-import type { ConnectionKind } from '../../core/connections.ts';
 import type { CustomStatusRequest } from '../../core/custom-status.ts';
 import { PresenceError } from '../../core/errors.ts';
 import { partitionOf } from '../../core/partition.ts';
@@ -22,8 +21,16 @@ import { RedisOverview } from './overview.ts';
 import { Privacies } from './privacies.ts';
 import { Reader } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
+import { Renewals } from './renewals.ts';
 import { type Script, scripts } from './scripts.ts';
-import { activityNumber, activityOf, causeNumber, decodeState, unknownState } from './state-line.ts';
+import {
+  activityNumber,
+  activityOf,
+  causeNumber,
+  decodeState,
+  kindNumber,
+  unknownState,
+} from './state-line.ts';
 import { Sweeper, type SweeperStats } from './sweeper.ts';
 
 export interface RedisStoreOptions extends LeasePolicy {
@@ -60,6 +67,7 @@ export class RedisStore implements PresenceStore {
   readonly #sweeper: Sweeper;
   readonly #reader: Reader;
   readonly #heartbeats: Heartbeats;
+  readonly #renewals: Renewals;
   readonly #privacies: Privacies;
   readonly #outsideWrites: OutsideWrites;
   readonly #partitionOf: (userId: string) => number;
@@ -88,6 +96,7 @@ export class RedisStore implements PresenceStore {
     this.#privacies = new Privacies({ ...shared, run: (...call) => this.#run(...call) });
     this.#reader = new Reader({ ...shared, privacies: this.#privacies });
     this.#heartbeats = new Heartbeats({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
+    this.#renewals = new Renewals({ ...options, engine, keys, partitionOf: this.#partitionOf });
     this.#sweeper = new Sweeper({
       ...options,
       engine,
@@ -193,10 +202,8 @@ export class RedisStore implements PresenceStore {
     ]);
   }
 
-  async renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
-    const byPartition = Map.groupBy(renewals, ({ userId }) => this.#partitionOf(userId));
-    const lost = await Promise.all([...byPartition].map(([partition, some]) => this.#renew(partition, some)));
-    return lost.flat();
+  renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
+    return this.#renewals.renew(renewals);
   }
 
   async setConnectionActivity(userId: string, connectionId: string, activity: Activity): Promise<UserState> {
@@ -335,47 +342,6 @@ export class RedisStore implements PresenceStore {
     return [this.#keys.connections(userId), this.#keys.details(userId)];
   }
 
-  async #renew(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
-    const lost: string[] = [];
-    for (let from = 0; from < renewals.length; from += renewedAtOnce) {
-      lost.push(...(await this.#renewSome(partition, renewals.slice(from, from + renewedAtOnce))));
-    }
-    return lost;
-  }
-
-  #renewSome(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
-    const keys = this.#keys;
-    const { nodeId, maxConnectionsPerUser } = this.#options;
-    return this.#engine.run<string[]>(
-      partition,
-      scripts.renew,
-      [
-        keys.deadlines(partition),
-        keys.log(partition),
-        keys.seq(partition),
-        ...renewals.flatMap(({ userId }) => [
-          keys.status(userId),
-          keys.meta(userId),
-          ...this.#connectionKeys(userId),
-        ]),
-      ],
-      [
-        keys.channel(partition),
-        this.#ttl,
-        String(maxConnectionsPerUser),
-        ...renewals.flatMap(({ userId, connection }) => [
-          userId,
-          connection.connectionId,
-          kindNumber(connection.kind),
-          connection.device,
-          activityNumber(connection.activity),
-          String(connection.sinceMs),
-          nodeId,
-        ]),
-      ],
-    );
-  }
-
   /** Leaves word for the nodes of sessions that lost their place; should that fail, they learn it when they renew. */
   #tellEvicted(evicted: readonly string[]): void {
     for (let i = 0; i < evicted.length; i += 2) {
@@ -416,12 +382,5 @@ export class RedisStore implements PresenceStore {
   }
 }
 
-/** Connections renewed by one script call, about 40 us of Redis each: nobody else waits for longer than 2 ms. */
-const renewedAtOnce = 50;
-
 /** How long a node may take to fetch what was left for it, ms. */
 const evictionLifeMs = 60_000;
-
-function kindNumber(kind: ConnectionKind): string {
-  return kind === 'session' ? '1' : '2';
-}

@@ -1,3 +1,4 @@
+import type { ConnectionKind } from '../../core/connections.ts';
 import type { CustomStatus } from '../../core/custom-status.ts';
 import type { Activity, Cause, UserState } from '../../core/presence.ts';
 
@@ -120,4 +121,8 @@ function decodeLines(lines: readonly string[]): Pick<LogEntry, 'transitions' | '
   const [, userId, ...rest] = (lines[0] as string).split(separator, 3);
   if (rest.length === 0) return { transitions: [], privacyOf: [userId as string] };
   return { transitions: lines.map(decodeState), privacyOf: [] };
+}
+
+export function kindNumber(kind: ConnectionKind): string {
+  return kind === 'session' ? '1' : '2';
 }
