@@ -17,11 +17,11 @@ import { RedisStore } from '../src/store/redis/redis-store.ts';
 import { ServerProcess } from '../test/faults/server-process.ts';
 import { redisCommand } from '../test/support/redis-command.ts';
 import { RedisServer } from '../test/support/redis-server.ts';
+import { seedUsers } from './seed-users.ts';
 
 const ttlMs = 30_000;
 const intervalMs = 15_000;
 const clockTicksPerSecond = 100;
-const lightChunk = 5000;
 const partitions = 64;
 
 const { values } = parseArgs({
@@ -31,6 +31,8 @@ const { values } = parseArgs({
     calls: { type: 'string', default: '60000' },
   },
 });
+
+const nameOf = (i: number): string => `user-${i}`;
 
 const print = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -83,18 +85,14 @@ async function measureUsers(users: number, seconds: number): Promise<void> {
   await sleep(3000);
   const idle = difference(idleBefore, await read(redis.port), 3);
   const usedBytes = idleBefore.usedBytes;
-  // Lighting costs ten times a renewal, so it goes as fast as Redis answers and no faster.
-  for (let from = 0; from < users; from += lightChunk) {
-    const count = Math.min(lightChunk, users - from);
-    await Promise.all(Array.from({ length: count }, (_, i) => store.heartbeat(`user-${from + i}`)));
-  }
+  await seedUsers(redis.url, { count: users, nameOf }, { ttlMs, partitions });
   let done = 0;
   const startMs = performance.now();
   const beat = async (untilMs: number) => {
     while (performance.now() < untilMs) {
       const due = Math.floor(((performance.now() - startMs) / intervalMs) * users);
       const beats: Promise<boolean>[] = [];
-      for (; done < due; done++) beats.push(store.heartbeat(`user-${done % users}`));
+      for (; done < due; done++) beats.push(store.heartbeat(nameOf(done % users)));
       await Promise.all(beats);
       await sleep(5);
     }
@@ -133,7 +131,7 @@ async function measureRenewals(store: RedisStore, port: number, users: number): 
   let done = 0;
   while (performance.now() - startMs < 4000) {
     const from = done;
-    await Promise.all(Array.from({ length: 4000 }, (_, i) => store.heartbeat(`user-${(from + i) % users}`)));
+    await Promise.all(Array.from({ length: 4000 }, (_, i) => store.heartbeat(nameOf((from + i) % users))));
     done += 4000;
   }
   const seconds = (performance.now() - startMs) / 1000;
