@@ -7,7 +7,7 @@ import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import { crc16 } from '../../core/partition.ts';
 
-it('answers heartbeats while their keys are on two servers of a Cluster, on their way', async (context) => {
+it('finds a set of the application in a Cluster, and answers heartbeats while their keys are on their way', async (context) => {
   const redis = await RedisCluster.start();
   context.after(() => redis.stop());
   const store = await startStore(redis, { ttlMs: 30_000, partitions: 1 });
@@ -20,6 +20,10 @@ it('answers heartbeats while their keys are on two servers of a Cluster, on thei
   const from = await redis.masterOf(slot);
   const to = redis.servers.slice(0, 3).find((server) => server !== from) as RedisServer;
   const beat = () => Promise.all(users.map((user) => store.heartbeat(user)));
+  const find = () => store.membersAmong('user:directory', ['moving-1', 'nobody']);
+  await assert.rejects(find(), { code: 'REDIS_ERROR' }, 'there is no set yet');
+  await redisCommand(from.port, 'SADD', '{0}user:directory', ...users);
+  assert.deepEqual(await find(), new Set(['moving-1']));
   let isSplit = false;
   await redis.moveSlot(slot, to, async () => {
     const here = await redisCommand<string[]>(from.port, 'KEYS', '{0}user:status:*');
