@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConnectError } from '@connectrpc/connect';
-import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { PresenceService, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { readConfig } from '../../src/config.ts';
 import { errorOf, request } from '../support/http.ts';
 import {
@@ -29,6 +29,8 @@ const calls: Readonly<Record<string, (client: PresenceClient, userId: string) =>
   getUserStatus: (client, userId) => client.getUserStatus({ userId }),
   sendHeartbeat: (client, userId) => client.sendHeartbeat({ userId }),
   getConnections: (client, userId) => client.getConnections({ userId }),
+  getPrivacy: (client, userId) => client.getPrivacy({ userId }),
+  setPrivacy: (client, userId) => client.setPrivacy({ userId, invisible: true }),
   'subscribeStatusUpdates of': (client, userId) => new Watcher(client, ['ada', userId]).ended.then(fail),
   'subscribeStatusUpdates by': (client, userId) => new Watcher(client, ['ada'], userId).ended.then(fail),
 };
@@ -110,6 +112,14 @@ for (const [kind, make] of [
       assert.equal(server.server.stats().hub.subscriptions, 0);
     });
 
+    it('is tested with every rpc of the contract', () => {
+      // A bulk query leaves out, and frames have a test of their own.
+      const others = ['getMultipleUserStatus', 'connect'];
+      const known = [...Object.keys(calls).map((name) => name.split(' ')[0] as string), ...others];
+      const methods = PresenceService.methods.map(({ localName }) => localName);
+      assert.deepEqual([...new Set(known)].toSorted(), methods.toSorted());
+    });
+
     it('leaves out of a bulk query who is not in it', async () => {
       const { data } = await server.client.getMultipleUserStatus({
         userIds: ['bob', 'nobody', 'ada', 'bob'],
@@ -122,12 +132,26 @@ for (const [kind, make] of [
     });
 
     it("answers HTTP with 404 and the spec's body", async () => {
-      const user = `${server.httpUrl}/v1/users/nobody`;
+      const bodies: Readonly<Record<string, unknown>> = {
+        'put /v1/users/{id}/status': { status: 'ONLINE' },
+        'put /v1/users/{id}/privacy': { invisible: true },
+      };
+      const { paths } = (await request(`${server.httpUrl}/openapi.json`)).body as {
+        paths: Record<string, Record<string, unknown>>;
+      };
+      const routes = Object.entries(paths).flatMap(([path, methods]) =>
+        path.includes('{id}') ? Object.keys(methods).map((method) => [method, path] as const) : [],
+      );
+      assert.ok(routes.length >= 6);
+      const answers = routes.map(([method, path]) =>
+        request(
+          `${server.httpUrl}${path.replace('{id}', 'nobody')}`,
+          method.toUpperCase(),
+          bodies[`${method} ${path}`],
+        ),
+      );
       for (const answer of [
-        await request(`${user}/status`),
-        await request(`${user}/status`, 'PUT', { status: 'ONLINE' }),
-        await request(`${user}/heartbeat`, 'POST'),
-        await request(`${user}/connections`),
+        ...(await Promise.all(answers)),
         await request(`${server.httpUrl}/v1/events?watch=ada,nobody`),
         await request(`${server.httpUrl}/v1/events?watch=ada&user_id=nobody`),
       ]) {
