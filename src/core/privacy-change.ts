@@ -18,7 +18,7 @@ export interface PrivacyOutcome {
  *
  * @param truth the user as nobody but they themselves see it, with privacy as it is
  * @param version the version that privacy takes if it changes
- * @returns null: nothing changes
+ * @returns null: nothing changes, and there is nothing to drop
  * @throws PresenceError INVALID_ARGUMENT: more than MAX_BLOCKED_USERS
  */
 export function changePrivacy(
@@ -62,7 +62,7 @@ export function changePrivacy(
   const lastSeen = change.lastSeen ?? before.lastSeen;
   const isLastSeenChanged = lastSeen !== before.lastSeen;
   if (invisible !== before.invisible && !isHiding(invisible)) isAppearing = true;
-  if (invisible === before.invisible && !isListChanged && !isLastSeenChanged) return null;
+  const isChanged = invisible !== before.invisible || isListChanged || isLastSeenChanged;
 
   // Those who see what everybody sees need no entry any more.
   for (const [userId, hide] of before.blocked) {
@@ -78,6 +78,10 @@ export function changePrivacy(
   const lastSeenVersion = isLastSeenChanged ? version : before.lastSeenVersion;
   const isEmpty =
     !invisible && blocked.size === 0 && lastSeen === 'everyone' && lastSeenVersion <= truth.state.version;
+  const isDropped = isEmpty
+    ? truth.state.privacy !== undefined
+    : invisible !== before.invisible || blocked.size !== before.blocked.size;
+  if (!isChanged && !isDropped) return null;
   return {
     privacy: isEmpty ? null : { version, invisible, blocked, lastSeen, lastSeenVersion },
     renews: isAppearing && truth.state.status === 'ONLINE',

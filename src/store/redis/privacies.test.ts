@@ -1,0 +1,147 @@
+/** Privacy as Redis keeps it: for how long, at what cost, and what a node that missed a change does. */
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { redisCommand } from '../../../test/support/redis-command.ts';
+import { RedisServer } from '../../../test/support/redis-server.ts';
+import { followAll, startStore } from '../../../test/support/redis-store.ts';
+import { waitFor } from '../../../test/support/wait.ts';
+import type { PrivacyChange } from '../../core/privacy.ts';
+import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
+import type { RedisStore } from './redis-store.ts';
+
+function change(wanted: Partial<PrivacyChange>): PrivacyChange {
+  const nothing = { invisible: null, lastSeen: null, addBlocked: [], removeBlocked: [] };
+  return { ...nothing, maxBlockedUsers: 100, ...wanted };
+}
+
+describe('privacy in Redis', () => {
+  let redis: RedisServer;
+
+  before(async () => {
+    redis = await RedisServer.start();
+  });
+  after(() => redis.stop());
+
+  const ask = <Reply>(...args: string[]) => redisCommand<Reply>(redis.port, ...args);
+
+  /** Calls of each command, those of scripts included, that `work` makes. */
+  async function callsOf(work: () => Promise<unknown>): Promise<Record<string, number>> {
+    await ask('CONFIG', 'RESETSTAT');
+    await work();
+    const text = await ask<string>('INFO', 'commandstats');
+    const own = ['info', 'config|resetstat', 'client|setinfo', 'hello'];
+    const counts = [...text.matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)].map(
+      ([, name, calls]) => [name as string, Number(calls)] as const,
+    );
+    return Object.fromEntries(counts.filter(([name]) => !own.includes(name)));
+  }
+
+  it('outlives LAST_SEEN_TTL with the user, and goes when nothing is left of it', async () => {
+    const store = await startStore(redis, { lastSeenTtlMs: 200 });
+    const ttlOf = (userId: string) => ask<number>('PTTL', `user:meta:${userId}`);
+    await store.setOnline('una', null);
+    await store.setPrivacy('una', change({ addBlocked: ['vic'] }));
+    await store.setOffline('una');
+    await store.setOffline('una');
+    await store.setCustomStatus('una', { text: 'away', emoji: '', lifeMs: 0 });
+    await store.setPrivacy('never seen', change({ invisible: true }));
+    await sleep(400);
+    assert.deepEqual(await Promise.all(['una', 'never seen'].map(ttlOf)), [-1, -1]);
+    await store.setOnline('una', null);
+    assert.ok((await store.read(['una']))[0]?.privacy?.blocked.has('vic'));
+
+    await store.setPrivacy('una', change({ removeBlocked: ['vic'] }));
+    await store.setOffline('una');
+    // What was lifted counts no more, and the next call drops it.
+    await store.setPrivacy('una', change({}));
+    assert.equal(await ask('EXISTS', 'user:privacy:una'), 0);
+    assert.ok((await ttlOf('una')) > 0);
+    assert.equal((await store.read(['una']))[0]?.privacy, undefined);
+    await store.stop();
+  });
+
+  it('costs a user who has none no command, and one who has it none after the first read', async () => {
+    // No sweeps among the counted commands.
+    const store = await startStore(redis, { sweeps: false, ttlMs: 60_000 });
+    const bulk = (userId: string) => Array.from({ length: 40 }, (_, number) => `${userId} ${number}`);
+    const live = async (userId: string) => {
+      await store.setOnline(userId, null);
+      await store.heartbeat(userId);
+      await store.read([userId]);
+      await store.read([userId, ...bulk(userId)]);
+      await store.setOffline(userId);
+    };
+    const plain = await callsOf(() => live('plain'));
+    await store.setPrivacy('private', change({ invisible: true, addBlocked: ['vic'] }));
+    await store.setOnline('private', null);
+    await store.setOffline('private');
+    await store.read(['private']);
+    const known = await callsOf(() => live('private'));
+    await live('plain');
+    const again = await callsOf(() => live('plain'));
+    assert.deepEqual(
+      { ...known, hmget: 0, persist: 0, pexpire: 0, get: 0 },
+      { ...again, hmget: 0, persist: 0, pexpire: 0, get: 0 },
+    );
+    assert.equal(known.get, again.get, 'the privacy is read once');
+    assert.equal(again.evalsha, plain.evalsha);
+    await store.stop();
+  });
+
+  it('closes gaps of the feed by changes of privacy too, in order', async () => {
+    const writer = await startStore(redis);
+    const reader = await startStore(redis);
+    const told: string[] = [];
+    reader.onFeed({
+      transitions: (states) => told.push(...states.map(({ status }) => status)),
+      privacyChanged: (userId) => told.push(`privacy of ${userId}`),
+      lost: () => assert.fail('the log reaches back'),
+    });
+    await followAll(reader);
+    await writer.setOnline('gap', null);
+    await waitFor('the first', () => told.length === 1);
+    // Only the feed's connection subscribes, so this cuts nothing else.
+    await ask('CLIENT', 'KILL', 'TYPE', 'pubsub');
+    await writer.setPrivacy('gap', change({ invisible: true }));
+    await writer.setOffline('gap');
+    await writer.setPrivacy('gap', change({ invisible: false }));
+    await waitFor('the gap to be closed', () => told.length === 4);
+    assert.deepEqual(told, ['ONLINE', 'privacy of gap', 'OFFLINE', 'privacy of gap']);
+    await Promise.all([writer.stop(), reader.stop()]);
+  });
+
+  it('shows nobody whose privacy is gone alone, until it is set again', async () => {
+    const store = await startStore(redis);
+    const other: RedisStore = await startStore(redis);
+    await store.setOnline('gone', null);
+    await store.setPrivacy('gone', change({ invisible: true }));
+    await ask('DEL', 'user:privacy:gone');
+    await assert.rejects(other.read(['gone']), { code: 'REDIS_ERROR' });
+    await other.setPrivacy('gone', change({ lastSeen: 'nobody' }));
+    assert.equal((await store.read(['gone']))[0]?.privacy?.lastSeen, 'nobody');
+    await Promise.all([store.stop(), other.stop()]);
+  });
+
+  it('is written as text that says the version to come', () => {
+    const face = {
+      cause: 'SET',
+      sinceMs: 5,
+      changedAtMs: 5,
+      lastSeenMs: 5,
+      customStatuses: [{ text: '-1 "null"\u2028', emoji: '', expiresAtMs: 0 }],
+    } as const;
+    const lifted = { atMs: 9, status: 'ONLINE', sinceMs: 3 } as const;
+    const privacy = (version: number) => ({
+      version,
+      invisible: { face: { ...face, version }, lifted: null },
+      blocked: new Map([
+        ['-1', { face: { ...face, version: 0 }, lifted: { ...lifted, version } }],
+        ['null', { face: { ...face, version: 7 }, lifted: { ...lifted, version: 8 } }],
+      ]),
+      lastSeen: 'nobody' as const,
+      lastSeenVersion: version,
+    });
+    assert.deepEqual(decodePrivacy(`42\n${encodePrivacy(privacy(versionToCome))}`), privacy(42));
+  });
+});
