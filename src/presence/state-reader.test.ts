@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { UserState } from '../core/presence.ts';
+import { openPrivacy } from '../core/privacy.ts';
 import { stranger } from '../core/sight.ts';
 import type { FeedListener, PresenceStore } from '../core/store.ts';
 import { silentLog } from '../observe/log.ts';
@@ -147,5 +148,72 @@ describe('watch hub, after a loss', () => {
     early.resolve([stateOf('ada', 'ONLINE', 11)]);
     await until(20);
     assert.equal(told().at(-1), 'ada OFFLINE 13');
+  });
+});
+
+describe('watch hub, with privacy', () => {
+  const nowMs = Date.now();
+  const times = { sinceMs: nowMs, changedAtMs: nowMs, lastSeenMs: nowMs };
+  const face = { cause: 'SET', ...times, version: 11, customStatuses: [] } as const;
+  const privacy = { ...openPrivacy, version: 11, invisible: { face, lifted: null } };
+  const hidden = (version: number): UserState => ({ ...stateOf('ada', 'ONLINE', version), privacy });
+
+  /** The next read is answered when the test says so. */
+  function holdRead(store: ScriptedStore): (...states: UserState[]) => void {
+    const held = Promise.withResolvers<UserState[]>();
+    const read = store.read.bind(store);
+    store.read = () => {
+      store.read = read;
+      return held.promise;
+    };
+    return (...states) => held.resolve(states);
+  }
+
+  it('tells nothing of a user whose privacy changed until it was read', async () => {
+    const { store, hub, told } = await watch('ada');
+    const answer = holdRead(store);
+    store.listener?.privacyChanged('ada');
+    assert.equal(hub.stateOf('ada'), undefined, 'queries ask the store meanwhile');
+    store.listener?.transitions([{ ...stateOf('ada', 'ONLINE', 12), activity: 'AWAY' }]);
+    await until(20);
+    answer(hidden(10));
+    await until(20);
+    assert.deepEqual(told(), ['ada ONLINE 10', 'ada OFFLINE 11']);
+  });
+
+  it('reads again where privacy changed while it was read', async () => {
+    const { store, told } = await watch('ada');
+    const answer = holdRead(store);
+    store.listener?.privacyChanged('ada');
+    store.states.set('ada', hidden(10));
+    store.listener?.privacyChanged('ada');
+    answer({ ...stateOf('ada', 'ONLINE', 10), activity: 'AWAY' });
+    await until(20);
+    assert.deepEqual(told(), ['ada ONLINE 10', 'ada OFFLINE 11']);
+  });
+
+  it('tells no transition before the first read, which may bring privacy', async () => {
+    const { store, hub } = await watch('bea');
+    const answer = holdRead(store);
+    const events: string[] = [];
+    const send = ({ state }: WatchEvent) => events.push(`${state.status} ${state.version}`) > 0;
+    const watching = hub.subscribe({ send }).watch(['ada']);
+    store.listener?.transitions([stateOf('ada', 'ONLINE', 12)]);
+    await until(20);
+    answer(hidden(10));
+    await watching;
+    assert.deepEqual(events, ['OFFLINE 11']);
+  });
+
+  it('tells no transition after a loss, in which privacy may have changed, before a read', async () => {
+    const { store, told } = await watch('ada');
+    store.states.set('ada', hidden(10));
+    const reload = holdRead(store);
+    store.listener?.lost(0);
+    store.listener?.transitions([{ ...stateOf('ada', 'ONLINE', 12), activity: 'AWAY' }]);
+    await until(20);
+    reload(stateOf('ada', 'ONLINE', 10));
+    await until(20);
+    assert.deepEqual(told(), ['ada ONLINE 10', 'ada OFFLINE 11']);
   });
 });

@@ -7,6 +7,7 @@ import type { Log } from '../observe/log.ts';
 import { Histogram } from '../observe/measure.ts';
 import type { Tracing } from '../observe/tracing.ts';
 import { tellApart } from './private-fan-out.ts';
+import { Reloads } from './reloads.ts';
 import { Sights, type SightsOptions } from './sights.ts';
 import {
   Subscription,
@@ -48,9 +49,6 @@ export interface HubStats {
   readonly fanOut: Histogram;
 }
 
-/** How long to wait before a fresh read is tried again, ms. */
-const reloadRetryMs = 500;
-const reloadBatchUsers = 1000;
 /** Last seen of an ONLINE user moves with every heartbeat, unseen by the feed: how old it may be in an answer, ms. */
 const lastSeenStaleMs = 1000;
 
@@ -62,6 +60,7 @@ const lastSeenStaleMs = 1000;
 export class WatchHub implements FeedListener, WatchRegistry {
   readonly sights: Sights;
   readonly #options: WatchHubOptions;
+  readonly #reloads: Reloads;
   readonly #users = new Map<string, WatchedUser>();
   readonly #partitions = new Map<number, WatchedPartition>();
   /** Partitions whose feed is asked for, or comes. */
@@ -74,11 +73,11 @@ export class WatchHub implements FeedListener, WatchRegistry {
   #watches = 0;
   #conflated = 0;
   #losses = 0;
-  #stopped = false;
 
   constructor(options: WatchHubOptions) {
     this.#options = options;
     this.sights = new Sights(options);
+    this.#reloads = new Reloads({ ...options, adopt: (user, state) => this.#adopt(user, state) });
     options.store.onFeed(this);
   }
 
@@ -101,7 +100,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
 
   /** No fresh read is begun any more. */
   stop(): void {
-    this.#stopped = true;
+    this.#reloads.stop();
   }
 
   /** Sizes of everything that could leak, for tests and metrics. */
@@ -150,8 +149,13 @@ export class WatchHub implements FeedListener, WatchRegistry {
       if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version))
         continue;
       this.#timeFanOut();
-      if (user.state === undefined || !isPrivacyKnown(user)) user.held = state;
-      else this.#settle(user, withPrivacyOf(user.state, state));
+      if (user.state !== undefined && isPrivacyKnown(user) && user.isFresh) {
+        this.#settle(user, withPrivacyOf(user.state, state));
+        continue;
+      }
+      user.held = state;
+      // Privacy may have changed in what was missed.
+      if (user.state !== undefined && isPrivacyKnown(user)) this.privacyChanged(user.userId);
     }
     this.#onTransitions?.(states);
   }
@@ -174,14 +178,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
     const watched = this.#partitions.get(partition);
     if (!watched) return;
     this.#losses++;
-    watched.losses++;
-    for (const user of watched.users) {
-      user.isFresh = false;
-      user.doubtedUntilMs = 0;
-    }
-    if (watched.reloading) return;
-    watched.reloading = true;
-    this.#reload(watched);
+    this.#reloads.lost(watched);
   }
 
   /** Registers a watch. Its first state comes with `load`. */
@@ -329,20 +326,9 @@ export class WatchHub implements FeedListener, WatchRegistry {
       // One that nobody waits for can be older than what is known.
       const isNewer = (read.privacy?.version ?? 0) > (state.privacy?.version ?? 0);
       if (isAwaited || isNewer) this.#change(user, withPrivacyOf(read, state));
-    } else if (!this.#isDoubtful(user, state, read)) this.#settle(user, read);
+    } else if (!this.#reloads.isDoubtful(user, state, read)) this.#settle(user, read);
     if (held && user.state && held.version > user.state.version)
       this.#settle(user, withPrivacyOf(user.state, held));
-  }
-
-  /**
-   * A read older than what is known means that the engine lost data. Its OFFLINE says nothing then: the user keeps the
-   * last known state for one TTL, in which heartbeats bring back whoever is alive.
-   */
-  #isDoubtful(user: WatchedUser, known: UserState, read: UserState): boolean {
-    if (read.version >= known.version || read.status === 'ONLINE' || known.status === 'OFFLINE') return false;
-    const nowMs = performance.now();
-    if (user.doubtedUntilMs === 0) user.doubtedUntilMs = nowMs + this.#options.ttlMs;
-    return nowMs < user.doubtedUntilMs;
   }
 
   /** What comes after a loss may be no news to watchers. */
@@ -372,60 +358,6 @@ export class WatchHub implements FeedListener, WatchRegistry {
     }
     const event: WatchEvent = { state, snapshot: false };
     for (const watcher of user.watchers) watcher.offer(user, event);
-  }
-
-  #reload(partition: WatchedPartition): void {
-    if (this.#stopped || this.#partitions.get(partition.number) !== partition) return;
-    this.#readAfresh(partition).then(
-      () => {
-        partition.reloading = false;
-        this.#awaitDoubts(partition);
-      },
-      (error: unknown) => {
-        this.#options.log.debug(
-          { err: error, partition: partition.number },
-          'fresh read failed, trying again',
-        );
-        setTimeout(() => this.#reload(partition), reloadRetryMs).unref();
-      },
-    );
-  }
-
-  /** Reads again when the first doubt ends: who has not come back by then is OFFLINE. */
-  #awaitDoubts(partition: WatchedPartition): void {
-    clearTimeout(partition.doubtTimer);
-    let endMs = Number.POSITIVE_INFINITY;
-    for (const { doubtedUntilMs } of partition.users) {
-      if (doubtedUntilMs > 0) endMs = Math.min(endMs, doubtedUntilMs);
-    }
-    if (endMs === Number.POSITIVE_INFINITY) return;
-    const read = () => {
-      if (partition.reloading) return;
-      partition.reloading = true;
-      this.#reload(partition);
-    };
-    partition.doubtTimer = setTimeout(read, Math.max(0, endMs - performance.now()) + 1).unref();
-  }
-
-  /** Until nobody in the partition is stale: the feed may lose track again meanwhile. */
-  async #readAfresh(partition: WatchedPartition): Promise<void> {
-    for (;;) {
-      const nowMs = performance.now();
-      const stale = [...partition.users].filter(
-        (user) => !user.isFresh && user.state !== undefined && user.doubtedUntilMs <= nowMs,
-      );
-      if (stale.length === 0) return;
-      const { losses } = partition;
-      const users = stale.slice(0, reloadBatchUsers);
-      const changes = users.map((user) => user.privacyChanges);
-      const states = await this.#options.store.read(users.map((user) => user.userId));
-      // A loss meanwhile makes the read too early, and so does a change of privacy.
-      if (losses !== partition.losses) continue;
-      for (const [index, user] of users.entries()) {
-        if (user.privacyChanges !== changes[index]) continue;
-        this.#adopt(user, states[index] as UserState);
-      }
-    }
   }
 }
 
