@@ -5,11 +5,12 @@ import { PresenceError } from './errors.ts';
 import { activityName, type ClientFrame, type ServerFrame } from './frames.ts';
 import { type Connect, webSocketLink } from './link.ts';
 import { LocalView } from './local-view.ts';
+import { callPrivacy, type Privacy, type PrivacyCall, type PrivacyChange } from './privacy.ts';
 import type { Activity, PresenceChange, Status, UserState } from './types.ts';
 import { WatchList } from './watch-list.ts';
 
 export interface PresenceClientOptions {
-  /** Of the server, `https://presence.example.com`; or give `connect`. */
+  /** Of the server, `https://presence.example.com`; or give `connect`. Privacy needs it in any case. */
   readonly url?: string | URL;
   /** Another way to connect, such as `grpcLink` of `@pilotlight/client/grpc`. */
   readonly connect?: Connect;
@@ -231,6 +232,16 @@ export class PresenceClient {
     return stateIn(await this.#request({ setCustomStatus: { text, emoji, expiresInMs } }));
   }
 
+  /** Hides the user, or lets them appear; needs `url`. Answers the privacy after it. Rejects with PresenceError. */
+  async setPrivacy(change: PrivacyChange): Promise<Privacy> {
+    return callPrivacy(await this.#privacyCall(), change);
+  }
+
+  /** What the user hides, and from whom; needs `url`. Rejects with PresenceError. */
+  async getPrivacy(): Promise<Privacy> {
+    return callPrivacy(await this.#privacyCall());
+  }
+
   // ---- session ----------------------------------------------------------------------------------------
 
   #begin(welcome: Welcome): void {
@@ -264,6 +275,11 @@ export class PresenceClient {
   async #token(): Promise<string> {
     const { token = '' } = this.#options;
     return typeof token === 'string' ? token : token();
+  }
+
+  async #privacyCall(): Promise<PrivacyCall> {
+    const { url, requestTimeoutMs: timeoutMs = 10_000 } = this.#options;
+    return { url, userId: this.userId, token: await this.#token(), timeoutMs };
   }
 
   /** A token that cannot be had anew is of no use to the server. */

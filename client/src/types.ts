@@ -15,10 +15,11 @@ export interface UserState {
   readonly status: Status;
   /** null while OFFLINE. */
   readonly activity: Activity | null;
+  /** 0 also where it is not for this user to know, while OFFLINE. */
   readonly lastSeen: number;
   /** What the user says of themselves, also while OFFLINE. */
   readonly customStatus: CustomStatus | null;
-  /** Grows with every change of this user; 0: never seen. */
+  /** Grows with every change of this user; 0: never seen, or OFFLINE with a last seen that is not to be known. */
   readonly version: number;
 }
 

@@ -128,6 +128,26 @@ for (const [name, way] of Object.entries(ways)) {
       });
     });
 
+    it('hides and appears, where it has the address of HTTP', async () => {
+      const userId = anyUser();
+      const client = await newClient({ userId, url: server.httpUrl });
+      const looker = await newClient();
+      looker.subscribe([userId], () => {});
+      await waitFor('the user to be seen', () => looker.get(userId)?.status === 'ONLINE');
+      const hidden = await client.setPrivacy({ invisible: true, lastSeen: 'NOBODY', addBlocked: ['a/b'] });
+      assert.deepEqual(hidden, { invisible: true, lastSeen: 'NOBODY', blockedUserIds: ['a/b'] });
+      await waitFor('the user to be hidden', () => looker.get(userId)?.status === 'OFFLINE');
+      assert.equal(looker.get(userId)?.lastSeen, 0);
+      assert.deepEqual(await client.getPrivacy(), hidden);
+      await client.setPrivacy({ invisible: false });
+      await waitFor('the user to appear', () => looker.get(userId)?.status === 'ONLINE');
+      const isWrong = (error: unknown) => error instanceof PresenceError && error.code === 'INVALID_ARGUMENT';
+      await assert.rejects(client.setPrivacy({ addBlocked: [userId] }), isWrong);
+      await assert.rejects(looker.getPrivacy(), isWrong);
+      const nowhere = await newClient({ userId, url: 'http://127.0.0.1:1' });
+      await assert.rejects(nowhere.getPrivacy(), { code: 'DISCONNECTED', retryable: true });
+    });
+
     it('comes back after a cut, without a flicker, and hears only of what changed', async () => {
       const [userId, quiet, busy] = [anyUser(), anyUser(), anyUser()];
       await server.client.setUserStatus({ userId: quiet, status: ONLINE });
