@@ -271,6 +271,8 @@ class Renewals {
   }
 }
 
+const setAll = "for _, key in ipairs(ARGV) do redis.call('SET', key, 'online', 'PX', 3600000) end";
+
 /** The same deadlines as keys of another Redis that tells of expired keys, among as many keys with a TTL. */
 class Baseline {
   readonly #redis: RedisServer;
@@ -307,10 +309,8 @@ class Baseline {
   async fill(): Promise<void> {
     for (let from = 0; from < this.#options.live; from += chunk) {
       const count = Math.min(chunk, this.#options.live - from);
-      const sets = Array.from({ length: count }, (_, i) =>
-        this.#client.set(`user:status:${liveUser(from + i)}`, 'online', { PX: 3_600_000 }),
-      );
-      await Promise.all(sets);
+      const keys = Array.from({ length: count }, (_, i) => `user:status:${liveUser(from + i)}`);
+      await this.#client.eval(setAll, { arguments: keys });
     }
   }
 

@@ -1,7 +1,17 @@
 import { createClient } from 'redis';
 import { partitionOf } from '../src/core/partition.ts';
 
-const chunk = 5000;
+/** Users of one script call. */
+const chunk = 500;
+
+/** ARGV: lease ms, now ms, then user, key of the partition's index, time of the first check of each. */
+const lightAll = `
+for i = 3, #ARGV, 3 do
+  local user = ARGV[i]
+  redis.call('SET', 'user:status:' .. user, 'online', 'PX', ARGV[1])
+  redis.call('HSET', 'user:meta:' .. user, 's', 1, 'a', 1, 'c', 2, 'v', ARGV[2] .. '000', 't', ARGV[2], 'u', ARGV[2])
+  redis.call('ZADD', ARGV[i + 1], ARGV[i + 2], user)
+end`;
 
 /**
  * ONLINE users as they would be in Redis long since, with leases of three TTLs to begin with: lit one by one through a
@@ -19,17 +29,13 @@ export async function seedUsers(
   const { count, nameOf } = users;
   try {
     for (let from = 0; from < count; from += chunk) {
-      const commands: Promise<unknown>[] = [];
+      const args = [String(3 * ttlMs), String(nowMs)];
       for (let i = from; i < Math.min(count, from + chunk); i++) {
-        const user = nameOf(i);
         const checkMs = nowMs + Math.round((0.5 + i / count) * ttlMs);
-        commands.push(
-          client.set(`user:status:${user}`, 'online', { PX: 3 * ttlMs }),
-          client.hSet(`user:meta:${user}`, { s: 1, a: 1, c: 2, v: nowMs * 1000, t: nowMs, u: nowMs }),
-          client.zAdd(`presence:${partitionOf(user, partitions)}:deadlines`, { score: checkMs, value: user }),
-        );
+        const user = nameOf(i);
+        args.push(user, `presence:${partitionOf(user, partitions)}:deadlines`, String(checkMs));
       }
-      await Promise.all(commands);
+      await client.eval(lightAll, { arguments: args });
     }
   } finally {
     client.destroy();

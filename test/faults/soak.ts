@@ -32,6 +32,8 @@ const world = await World.start({
   seed,
   users,
   watchers,
+  // Long against what a client needs to find another node, on a machine with other work.
+  ttlMs: 8000,
 });
 
 const anyNode = (): ServerProcess => random.pick(world.servers);

@@ -26,8 +26,11 @@ export class SimulatedUser {
   readonly home: number;
   /** When a heartbeat was last begun too late; 0 = never. */
   #starvedMs = 0;
-  /** When the whole program last stood still. */
+  /** When the whole program last stood still, and for how long. */
   #pausedMs = 0;
+  #pauseMs = 0;
+  /** When the heartbeat that is not answered yet was sent; 0 = there is none. */
+  #waitingMs = 0;
   #renewals: Renewal[] = [];
   #attempts: string[] = [];
 
@@ -39,10 +42,16 @@ export class SimulatedUser {
 
   /** The last heartbeats in words, to explain what went wrong. */
   get story(): string {
-    return this.#attempts.join(', ');
+    const waiting = this.#waitingMs === 0 ? 'none sent' : `one sent ${Date.now() - this.#waitingMs} ms ago`;
+    return `${this.#attempts.join(', ')}, now ${waiting}; this program last stood still for ${this.#pauseMs} ms, ${Date.now() - this.#pausedMs} ms ago`;
+  }
+
+  tries(sentMs: number): void {
+    this.#waitingMs = sentMs;
   }
 
   tried(sentMs: number, outcome: string): void {
+    this.#waitingMs = 0;
     this.#attempts.push(`${sentMs % 1_000_000} ${outcome} after ${Date.now() - sentMs} ms`);
     if (this.#attempts.length > 6) this.#attempts.shift();
   }
@@ -66,9 +75,11 @@ export class SimulatedUser {
     if (lateMs > 0.2 * ttlMs) this.#starvedMs = Date.now();
   }
 
-  /** The whole program stood still for so long. */
+  /** The whole program stood still for so long. A heartbeat and its repetition take four turns of it and more. */
   paused(pauseMs: number, ttlMs: number): void {
-    if (pauseMs > 0.2 * ttlMs) this.#pausedMs = Date.now();
+    if (pauseMs < 0.1 * ttlMs) return;
+    this.#pausedMs = Date.now();
+    this.#pauseMs = pauseMs;
   }
 
   renewed(sentMs: number): void {
@@ -164,6 +175,7 @@ export class Users {
 
   async #heartbeat(user: SimulatedUser): Promise<void> {
     const sentMs = Date.now();
+    user.tries(sentMs);
     const reply = await this.#options.nodes.call(user.home, (client, options) =>
       client.sendHeartbeat({ userId: user.id }, options),
     );
