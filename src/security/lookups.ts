@@ -160,7 +160,8 @@ export class Lookups {
         if (this.#asksNow >= maxAsksAtOnce) return;
         const batch = waiting.splice(0, maxBatchUsers);
         this.#waitingUsers -= batch.length;
-        void this.#ask(asker, batch);
+        // Not from within: where many askers' time is over, each would be a call deeper than the one before.
+        void this.#ask(asker, batch).then(() => this.#askNext());
       }
       this.#waiting.delete(asker);
     }
@@ -185,7 +186,6 @@ export class Lookups {
       for (const question of batch) this.#settle(question, this.#fallBack(question.key));
     }
     this.#asksNow--;
-    this.#askNext();
   }
 
   #settle(question: Question, answer: Answer): void {

@@ -84,6 +84,24 @@ describe('lookups', () => {
     assert.equal(sizes.length, 41);
   });
 
+  it('leave nobody waiting when many askers outwait their time at once, and ask again after it', async () => {
+    let isSilent = true;
+    const lookups = newLookups({
+      timeoutMs: 50,
+      ask: async (_asker, _userIds, timeoutMs) => {
+        if (!isSilent) return nobody;
+        await sleep(timeoutMs);
+        throw new Error('no answer');
+      },
+    });
+    const askers = list('user ', 20_000);
+    const judged = await Promise.all(askers.map((asker) => lookups.judge(asker, ['bob'])));
+    assert.ok(judged.every(({ unknown }) => unknown.length === 1));
+    isSilent = false;
+    const again = await Promise.all(askers.slice(0, 100).map((asker) => lookups.judge(asker, ['bob'])));
+    assert.ok(again.every(({ no }) => no.length === 1));
+  });
+
   it('let only so many wait', async () => {
     const stuck = Promise.withResolvers<LookupReply>();
     const lookups = newLookups({ timeoutMs: 60_000, bounds, ask: () => stuck.promise });
