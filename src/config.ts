@@ -27,6 +27,7 @@ export interface Config extends SecurityConfig {
   readonly maxSessions: number;
   readonly maxFrameBytes: number;
   readonly maxFramesPerSecond: number;
+  readonly requestTimeoutMs: number;
   readonly drainTimeoutMs: number;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
@@ -75,6 +76,7 @@ export const configOptions: Options = {
   maxSessions: option('MAX_SESSIONS', '100000', '1 to 10000000', integer(1, 10_000_000)),
   maxFrameBytes: option('MAX_FRAME_BYTES', '262144', '1024 to 16777216', integer(1024, 16_777_216)),
   maxFramesPerSecond: option('MAX_FRAMES_PER_SECOND', '50', '1 to 100000', integer(1, 100_000)),
+  requestTimeoutMs: option('REQUEST_TIMEOUT', '10s', '100ms to 10m', duration(100, 10 * minute)),
   drainTimeoutMs: option('DRAIN_TIMEOUT', '20s', '0s to 1h', duration(0, 60 * minute)),
   allowedOrigins: option(
     'ALLOWED_ORIGINS',

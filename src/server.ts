@@ -103,6 +103,7 @@ export class Server {
     });
     this.#sessions = new Sessions({
       ...config,
+      helloTimeoutMs: config.requestTimeoutMs,
       presence: this.#presence,
       connections: this.#connections,
       log,

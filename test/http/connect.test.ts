@@ -1,5 +1,7 @@
 /** Connect and gRPC-Web on the HTTP port, by the official clients. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { type Client, Code, ConnectError, createClient, type Transport } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
@@ -70,6 +72,36 @@ for (const [name, createTransport] of protocols) {
     });
   });
 }
+
+describe('Connect and what is no request', () => {
+  let server: TestServer;
+  before(async () => {
+    server = await startServer();
+  });
+  after(() => server.stop());
+
+  it('blames the caller for a message that is no protobuf', async () => {
+    const response = await fetch(`${server.httpUrl}/presence.v1.PresenceService/SetUserStatus`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/proto' },
+      body: '{"userId":"ada"}',
+    });
+    assert.equal(response.status, 400);
+    const { code, message } = (await response.json()) as { code: string; message: string };
+    assert.deepEqual([code, message], ['invalid_argument', 'the message is not valid protobuf']);
+  });
+
+  it('answers a request whose Host is no host', async () => {
+    const { port } = new URL(server.httpUrl);
+    const socket = connect(Number(port), '127.0.0.1');
+    socket.write(
+      'POST /presence.v1.PresenceService/SetUserStatus HTTP/1.1\r\nhost: [x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}',
+    );
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    assert.match(answer.toString(), /^HTTP\/1\.1 400 [\s\S]*Host header is malformed/);
+    socket.destroy();
+  });
+});
 
 describe('Connect while the engine is away', () => {
   it('is UNAVAILABLE with REDIS_ERROR', async () => {

@@ -12,13 +12,14 @@ import {
   type StatusUpdateEventSchema,
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import type { PresenceError } from '../../core/errors.ts';
+import { PresenceError } from '../../core/errors.ts';
 import { type RunningWatch, tokenExpiryHeader } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
 import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { errorInfo, retryInfo } from '../grpc/errors.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { blameCallers } from './connect-garbage.ts';
 import { retryAfterSeconds } from './http-errors.ts';
 
 /** Events that wait for a slow reader before it is told only latest states. */
@@ -51,7 +52,7 @@ export const callerKey = createContextKey<Caller>({ authorization: undefined, ad
 
 /** The contract for browsers that generate their client from it: Connect and gRPC-Web. */
 export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void {
-  return (router) =>
+  return (router) => {
     router.service(PresenceContract, {
       setUserStatus: (request, { values }) =>
         doorway.pass('SetUserStatus', values.get(callerKey), (presence) =>
@@ -83,6 +84,9 @@ export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void
         ),
       subscribeStatusUpdates: (request, context) => watchEvents(doorway, request, context),
     });
+    const garbage = PresenceError.invalidArgument('the message', 'is not valid protobuf');
+    blameCallers(router, toConnectError(garbage), garbage.httpStatus);
+  };
 }
 
 async function* watchEvents(

@@ -66,20 +66,29 @@ export function retryAfterSeconds(retryAfterMs: number): number {
   return Math.max(1, Math.ceil(retryAfterMs / 1000));
 }
 
-/** What is no HTTP, or has too long a head, never becomes a request: the socket itself is answered. */
+/** What is no HTTP, has too long a head or comes too slowly never becomes a request: the socket itself is answered. */
 export function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy();
     return;
   }
-  const problem =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? PresenceError.invalidArgument('the URL and headers', 'are too long')
-      : PresenceError.invalidArgument('the request', 'is not valid HTTP');
+  const [status, problem] = socketProblem(error);
   const body = JSON.stringify(errorBody(problem));
   socket.end(
-    `HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    // Not left to a client that may never close its side.
+    () => socket.destroy(),
   );
+}
+
+function socketProblem({ code }: NodeJS.ErrnoException): [status: string, problem: PresenceError] {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return ['400 Bad Request', PresenceError.invalidArgument('the URL and headers', 'are too long')];
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return ['408 Request Timeout', PresenceError.invalidArgument('the request', 'took too long to come')];
+  }
+  return ['400 Bad Request', PresenceError.invalidArgument('the request', 'is not valid HTTP')];
 }
 
 function toPresenceError(error: FastifyError, maxBodyBytes: number): PresenceError {
@@ -95,6 +104,8 @@ function toPresenceError(error: FastifyError, maxBodyBytes: number): PresenceErr
       return PresenceError.invalidArgument('the body', 'is not valid JSON');
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return PresenceError.invalidArgument('content-length', 'does not match the body');
+    case 'ECONNRESET':
+      return PresenceError.invalidArgument('the body', 'was cut off');
     case 'FST_ERR_BAD_URL':
     case 'FST_ERR_MAX_PARAM_LENGTH':
       return PresenceError.invalidArgument('the URL', 'is malformed');

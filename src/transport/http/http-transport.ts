@@ -37,6 +37,8 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
   readonly maxConnections: number;
+  /** How long a client may take to send a request, or for its TLS handshake. */
+  readonly requestTimeoutMs: number;
   readonly maxBulkUsers: number;
   readonly stats: StatsSource;
   /** Version of the program, for the OpenAPI document. */
@@ -93,13 +95,13 @@ export class HttpTransport {
   }
 
   #createApp(): FastifyInstance {
-    const { gate, tls, allowedOrigins, maxBulkUsers, log, tracing } = this.#options;
+    const { gate, tls, allowedOrigins, maxBulkUsers, requestTimeoutMs, log, tracing } = this.#options;
     const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
       bodyLimit: maxBodyBytes,
-      ...listenerOptions(tls),
+      ...listenerOptions(tls, requestTimeoutMs),
       clientErrorHandler: refuseSocket,
-      requestTimeout: 10_000,
+      requestTimeout: requestTimeoutMs,
       // Longer than proxies keep theirs, so that they do not send into a connection that closes.
       keepAliveTimeout: 72_000,
       forceCloseConnections: true,
@@ -120,7 +122,11 @@ export class HttpTransport {
     // Messages are written by protobuf-es, in full and as they are; the response schemas describe, they do not filter.
     app.setSerializerCompiler(() => JSON.stringify);
     answerErrors(app, maxBodyBytes, log);
-    app.addHook('onRequest', async ({ headers }) => {
+    app.addHook('onRequest', async ({ headers, url }) => {
+      // What cannot be put together to a URL would fail later, in the middle of an answer.
+      if (!URL.canParse(url, `http://${headers.host}`)) {
+        throw PresenceError.invalidArgument('the URL or the Host header', 'is malformed');
+      }
       if (isAllowedOrigin(headers.origin, headers.host, allowedOrigins)) return;
       throw new PresenceError(
         'UNAUTHORIZED',
@@ -163,9 +169,15 @@ export class HttpTransport {
 }
 
 /** Fastify gives the server another type with `https`; what is used of it here is the same. */
-function listenerOptions(tls: TlsFiles | undefined): object {
-  const maxHeaderSize = maxHeadBytes;
-  return tls === undefined ? { http: { maxHeaderSize } } : { https: { ...tls.options, maxHeaderSize } };
+function listenerOptions(tls: TlsFiles | undefined, requestTimeoutMs: number): object {
+  const options = {
+    maxHeaderSize: maxHeadBytes,
+    headersTimeout: requestTimeoutMs,
+    // Node looks for those who are too slow this often.
+    connectionsCheckingInterval: Math.min(1000, requestTimeoutMs / 4),
+  };
+  if (tls === undefined) return { http: options };
+  return { https: { ...tls.options, ...options, handshakeTimeout: requestTimeoutMs } };
 }
 
 const securityHeaders = {

@@ -201,7 +201,8 @@ function refuse(socket: Duplex, status: number, reason: string, retryAfterMs?: n
     `Content-Length: ${Buffer.byteLength(body)}`,
     ...(retryAfterMs === undefined ? [] : [`Retry-After: ${retryAfterSeconds(retryAfterMs)}`]),
   ];
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+  // Not left to a client that may never close its side.
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
 }
 
 const refusalPhrases: Readonly<Record<number, string>> = {
