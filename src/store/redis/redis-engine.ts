@@ -33,6 +33,8 @@ export interface EngineStats extends Readonly<CommandMeasures> {
 /** How often the topology is asked for, ms: while all is well, and while something is away. */
 const locateIntervalMs = 1000;
 const urgentLocateIntervalMs = 250;
+/** How long a server that Redis sent us to is kept, while it holds no partition. */
+const redirectedKeepMs = 10_000;
 const maxAttempts = 8;
 /** Pauses before a command is repeated whose keys are being moved, ms: twice as long each time, about 1 s together. */
 const firstMovingRetryMs = 25;
@@ -57,6 +59,8 @@ export class RedisEngine {
   #isChecked = false;
   #stopped = false;
   #refusal: PresenceError | undefined;
+  /** Servers that Redis sent us to lately. */
+  readonly #neededUntilMs = new Map<RedisLink, number>();
   #locatorTrouble: string | undefined;
   #wasAvailable: boolean[];
   #outageSinceMs: number | undefined;
@@ -223,6 +227,7 @@ export class RedisEngine {
   async #readyLinkAt(address: string, from: RedisLink): Promise<RedisLink> {
     const { host, port } = splitAddress(address);
     const link = this.#linkAt(host === '' ? joinAddress(splitAddress(from.address).host, port) : address);
+    this.#neededUntilMs.set(link, performance.now() + redirectedKeepMs);
     const endMs = performance.now() + this.#options.timeoutMs;
     while (!link.available && performance.now() < endMs) await sleep(5);
     return link;
@@ -285,8 +290,10 @@ export class RedisEngine {
       isMoved = true;
     }
     for (const [address, link] of this.#links) {
-      if (this.#homes.includes(link)) continue;
+      // A master that its first slot is on the way to is no home yet, and answers already.
+      if (this.#homes.includes(link) || (this.#neededUntilMs.get(link) ?? 0) > performance.now()) continue;
       this.#links.delete(address);
+      this.#neededUntilMs.delete(link);
       link.stop();
     }
     if (!isMoved) return;
