@@ -242,7 +242,8 @@ describe('abuse of sessions', () => {
         const activity = round % 2 === 0 ? Activity.IDLE : Activity.ACTIVE;
         const set = (userId: string) =>
           server.client.setUserStatus({ userId, status: UserStatus.ONLINE, activity });
-        await Promise.all(users.map(set));
+        // A few, so that rounds are short on a busy machine too.
+        await Promise.all(users.slice(0, 10).map(set));
       }
     })();
     let mostQueuedBytes = 0;
