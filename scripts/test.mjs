@@ -4,7 +4,6 @@ import { ensureDashboard, ensureDebianPackages, ensurePackages, node, run } from
 ensurePackages();
 ensureDebianPackages({
   'redis-server': ['redis-server', '--version'],
-  'redis-sentinel': ['redis-sentinel', '--version'],
   chromium: ['chromium', '--version'],
   'nghttp2-client': ['h2load', '--version'],
   curl: ['curl', '--version'],
