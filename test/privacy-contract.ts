@@ -97,8 +97,9 @@ export function testPrivacyContract(name: string, start: () => Promise<StoreHarn
       const rules = { nowMs: after.changedAtMs, lastSeenTtlMs: 60_000, isReciprocal: false };
       const seen = seenBy({ userId: 'bob', seesAll: false }, await readOne(user), rules);
       assert.equal(seen.lastSeenMs, face.lastSeenMs);
-      assert.equal(seen.customStatus?.text, 'before');
-      assert.equal(seenBy(stranger, after, rules).customStatus?.text, 'secret');
+      assert.equal(seen.sinceMs, face.sinceMs);
+      assert.equal(seen.customStatus?.text, 'secret', 'what the user says now is no secret any more');
+      assert.ok(seenBy(stranger, after, rules).sinceMs >= seen.sinceMs);
     });
 
     it('hides users who were never heard of', async () => {

@@ -1,5 +1,6 @@
-import { dropExpired } from './custom-status.ts';
+import { dropExpired, isSameCustomStatus } from './custom-status.ts';
 import { PresenceError } from './errors.ts';
+import type { UserState } from './presence.ts';
 import { type Face, type Hide, openPrivacy, type Privacy, type PrivacyChange } from './privacy.ts';
 import { isSuperseded, type Sight, through, throughHides } from './sight.ts';
 
@@ -28,9 +29,13 @@ export function changePrivacy(
   version: number,
 ): PrivacyOutcome | null {
   const before = truth.state.privacy ?? openPrivacy;
-  const lift = (hide: Hide, under: Sight): Hide => {
-    const { status, sinceMs } = under.state;
-    return { face: hide.face, lifted: { atMs: nowMs, version, status, sinceMs } };
+  const lift = ({ face }: Hide, { state }: Sight): Hide => {
+    const { status, sinceMs } = state;
+    const shown = through({ face, lifted: null }, truth, nowMs).state;
+    return {
+      face: faceAfter(shown, state, nowMs, version),
+      lifted: { atMs: nowMs, version, status, sinceMs },
+    };
   };
 
   const unhidden = through(before.invisible, truth, nowMs);
@@ -101,4 +106,12 @@ function faceOf({ state, customStatuses }: Sight, nowMs: number, version: number
   }
   const { cause, sinceMs, changedAtMs, lastSeenMs } = state;
   return { cause, sinceMs, changedAtMs, lastSeenMs, version: state.version, customStatuses: kept };
+}
+
+/** What is left of a face when it is lifted: from then on custom statuses are those of the user. */
+function faceAfter(shown: UserState, under: UserState, nowMs: number, version: number): Face {
+  const { cause, sinceMs, changedAtMs, lastSeenMs } = shown;
+  const face = { cause, sinceMs, changedAtMs, lastSeenMs, version: shown.version, customStatuses: [] };
+  const isNews = under.status === 'OFFLINE' && !isSameCustomStatus(shown.customStatus, under.customStatus);
+  return isNews ? { ...face, cause: 'SET', changedAtMs: nowMs, version } : face;
 }

@@ -23,7 +23,7 @@ export interface Hide {
   readonly lifted: Lift | null;
 }
 
-/** The end of a hide. The status that was under it then stays secret as far as it began before the end. */
+/** The end of a hide. The status that was under it then stays secret as far as it began before the end; custom status does not. */
 export interface Lift {
   readonly atMs: number;
   readonly version: number;

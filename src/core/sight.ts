@@ -87,16 +87,14 @@ export function through(hide: Hide | null, sight: Sight, nowMs: number): Sight {
   const { state, customStatuses } = sight;
   if (!lifted) return showFace(face, state.userId, nowMs);
   if (isSuperseded(hide, state)) return sight;
-  if (state.status === 'OFFLINE') {
-    const shown = showFace(face, state.userId, nowMs);
-    // Only the custom status can have changed since.
-    const { cause, changedAtMs, customStatus, version } = state;
-    if (version <= lifted.version) return shown;
-    return { state: { ...shown.state, cause, changedAtMs, customStatus, version }, customStatuses };
-  }
   const isSameSince = state.version <= lifted.version;
-  // A custom status can have ended in the millisecond of the lift.
-  const faceVersion = showFace(face, state.userId, lifted.atMs).state.version;
+  if (state.status === 'OFFLINE') {
+    const shown = showFace(face, state.userId, nowMs).state;
+    const { cause, changedAtMs, customStatus, version } = state;
+    // Only the custom status can have changed since.
+    const later = isSameSince ? {} : { cause, changedAtMs, version };
+    return { state: { ...shown, ...later, customStatus }, customStatuses };
+  }
   return {
     state: {
       ...state,
@@ -104,7 +102,8 @@ export function through(hide: Hide | null, sight: Sight, nowMs: number): Sight {
       sinceMs: lifted.atMs,
       changedAtMs: Math.max(state.changedAtMs, lifted.atMs),
       lastSeenMs: Math.max(state.lastSeenMs, lifted.atMs),
-      version: Math.max(state.version, lifted.version, faceVersion + 1),
+      // A hidden custom status can have ended in the millisecond of the lift.
+      version: Math.max(state.version, lifted.version, face.version + 1),
     },
     customStatuses,
   };
