@@ -1,5 +1,5 @@
 import { PresenceError } from '../core/errors.ts';
-import { mayOperate, type Principal, viewerOf } from '../core/principal.ts';
+import { mayOperate, mayRead, mayUpdate, type Principal, viewerOf } from '../core/principal.ts';
 import { checkUserId } from '../core/user-id.ts';
 import type { TraceCarrier } from '../observe/tracing.ts';
 import {
@@ -160,6 +160,8 @@ class GuardedAccess implements SessionAccess {
   readonly #gate: Gate;
   /** Of the handshake; kept until the hello. */
   #token: string;
+  /** Whose session it is; empty: one who only looks on. */
+  #userId = '';
   #entered: GuardedPresence | undefined;
   #presence: PresenceApi | undefined;
   readonly #address: string;
@@ -191,6 +193,7 @@ class GuardedAccess implements SessionAccess {
     limits.takeConnection(principal);
     limits.checkRoom();
     await this.#gate.requireKnown(userId);
+    this.#userId = userId;
     this.#entered = guarded;
     this.#presence = new LimitedPresence(guarded, limits, principal, this.#address);
   }
@@ -201,6 +204,13 @@ class GuardedAccess implements SessionAccess {
     const before = entered.principal;
     if (principal.kind !== before.kind || principal.id !== before.id) {
       throw refused('take over a session of somebody else');
+    }
+    // What the session does by itself, its lease and its watches, asks for nothing again.
+    if (this.#userId !== '' && !mayUpdate(principal, this.#userId)) {
+      throw refused('go on with a session of this user');
+    }
+    if (mayRead(before) && !mayRead(principal)) {
+      throw refused('go on with a session that may ask for users');
     }
     // What its watches see was settled when the session began.
     if (viewerOf(before).seesAll && !viewerOf(principal).seesAll) {

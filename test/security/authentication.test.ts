@@ -65,6 +65,17 @@ describe('authentication', () => {
       await renewing.ask({ case: 'goodbye', value: {} });
     });
 
+    it(`takes no newer token over ${wire} that allows less than the session does`, async () => {
+      const gateway = (scope: string) => token(undefined, { claims: { client_id: 'gateway', scope } });
+      const session = TestSession.open(wire, server, await gateway('presence:write presence:read'));
+      const renew = async (value: string) => session.ask({ case: 'authenticate', value: { token: value } });
+      assert.equal(await session.ask({ case: 'hello', value: { userId: 'ada' } }), 'welcome');
+      assert.equal(await renew(await gateway('presence:read')), 'error UNAUTHORIZED', 'no more for ada');
+      assert.equal(await renew(await gateway('presence:write')), 'error UNAUTHORIZED', 'no more to watch');
+      assert.equal(await renew(await gateway('presence:write presence:read')), 'ack');
+      await session.ask({ case: 'goodbye', value: {} });
+    });
+
     it(`takes a token in the hello over ${wire}`, async () => {
       const session = TestSession.open(wire, server, null);
       const hello = { userId: 'ada', token: await token('ada') };
