@@ -7,6 +7,8 @@ import { RetryInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.j
 import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { RawSession } from '../sessions/support/raw-session.ts';
 import { errorCode, startServer, type TestServer } from '../support/pilotlight.ts';
+import { RedisServer } from '../support/redis-server.ts';
+import { TcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
 /** What became of calls that begin at once. */
@@ -31,6 +33,40 @@ async function refusals(server: TestServer, limit: string): Promise<number> {
 }
 
 describe('overload', () => {
+  it('bounds the calls that wait for a slow engine, on every transport', async () => {
+    const redis = await RedisServer.start();
+    const way = await TcpProxy.start(redis.port);
+    const server = await startServer({
+      REDIS_URL: `redis://127.0.0.1:${way.port}`,
+      REDIS_TIMEOUT: '20s',
+      MAX_CALLS: '3',
+      USER_STATUS_TTL: '1h',
+      DRAIN_TIMEOUT: '0s',
+    });
+    try {
+      await waitFor('the engine', async () => (await fetch(`${server.httpUrl}/readyz`)).status === 200);
+      way.pause();
+      const waiting = callAtOnce(server, 3);
+      await waitFor('the bound', async () => {
+        const response = await fetch(`${server.httpUrl}/v1/users/ada/heartbeat`, {
+          method: 'POST',
+          signal: AbortSignal.timeout(300),
+        }).catch(() => undefined);
+        return response?.status === 429 && response.headers.get('retry-after') === '1';
+      });
+      assert.deepEqual(await callAtOnce(server, 5), { done: 0, refused: 5 });
+      assert.equal((await fetch(`${server.httpUrl}/livez`)).status, 200);
+      way.resume();
+      await waiting;
+      await waitFor('room', async () => (await callAtOnce(server, 1)).done === 1);
+      assert.ok((await refusals(server, 'calls-under-way')) >= 6);
+    } finally {
+      await server.stop();
+      way.stop();
+      await redis.stop();
+    }
+  });
+
   it('refuses calls of turns that are too long, spares whoever is inside, and passes', async () => {
     const server = await startServer({
       // Any turn with more than a call or two is too long.
