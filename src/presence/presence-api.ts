@@ -106,6 +106,12 @@ export interface SessionAccess {
    * @throws PresenceError UNAUTHORIZED, RATE_LIMITED: the one before still counts
    */
   renew(token: string): Promise<void>;
+  /**
+   * Counts a change of activity, which the session makes by itself.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  countUpdate(): void;
 }
 
 /**
@@ -113,11 +119,13 @@ export interface SessionAccess {
  *
  * @param admit what a caller may do who sees no more than this
  * @param onEnter rejects with what `enter` does
+ * @param countUpdate throws what `countUpdate` does
  */
 export function openAccess(
   presence: ViewedPresence,
   admit: (seen: PresenceApi) => PresenceApi = (seen) => seen,
   onEnter: (userId: string) => Promise<void> = async () => {},
+  countUpdate: () => void = () => {},
 ): SessionAccess {
   let own = admit(presence);
   return {
@@ -131,5 +139,6 @@ export function openAccess(
       if (userId !== '') own = admit(presence.as({ userId, seesAll: false }));
     },
     renew: async () => {},
+    countUpdate,
   };
 }

@@ -347,7 +347,10 @@ export class Session implements RevocableSink, OutboxOwner {
           throw PresenceError.invalidArgument('activity', 'is only for status ONLINE');
         }
         let state: UserState | null = null;
-        if (activity !== null) state = await this.#setActivity(activity);
+        if (activity !== null) {
+          this.#access.countUpdate();
+          state = await this.#setActivity(activity);
+        }
         if (status !== null) state = await presence.setStatus(this.#user.userId, status, null);
         return { kind: 'ack', requestId, state };
       }
@@ -367,6 +370,7 @@ export class Session implements RevocableSink, OutboxOwner {
         return { kind: 'states', requestId, states: await presence.getStatuses(request.userIds) };
       case 'heartbeat':
         if (request.activity !== null && request.activity !== this.#activity) {
+          this.#access.countUpdate();
           await this.#setActivity(request.activity);
         }
         return { kind: 'ack', requestId, state: null };

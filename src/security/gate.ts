@@ -90,6 +90,7 @@ export class Gate {
           this.limits.checkRoom();
           await this.requireKnown(userId);
         },
+        () => this.limits.takeUpdate(null, address),
       );
     }
     // The dashboard's page has what its user told the browser; pages of other hosts are refused by their origin.
@@ -217,5 +218,10 @@ class GuardedAccess implements SessionAccess {
       throw refused('go on with a session that may see everything');
     }
     entered.renew(principal);
+  }
+
+  countUpdate(): void {
+    const { principal } = this.#entered as GuardedPresence;
+    this.#gate.limits.takeUpdate(principal, this.#address);
   }
 }

@@ -104,8 +104,7 @@ export class LimitedPresence implements PresenceApi {
   }
 
   #take(rate: Rate, cost = 1): void {
-    // An update is a call too.
-    if (rate === 'updates') this.#limits.take('calls', this.#principal, this.#address);
-    this.#limits.take(rate, this.#principal, this.#address, cost);
+    if (rate === 'updates') this.#limits.takeUpdate(this.#principal, this.#address);
+    else this.#limits.take(rate, this.#principal, this.#address, cost);
   }
 }

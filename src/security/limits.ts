@@ -114,6 +114,16 @@ export class Limits {
   }
 
   /**
+   * An update, which is a call too.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  takeUpdate(principal: Principal | null, address: string): void {
+    this.take('calls', principal, address);
+    this.take('updates', principal, address);
+  }
+
+  /**
    * A session or subscription more of this principal. Streams share TCP connections, so `mayConnect` does not see them.
    *
    * @throws PresenceError RATE_LIMITED

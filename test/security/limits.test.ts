@@ -147,6 +147,13 @@ describe('limits', () => {
         answers.add(await session.ask({ case: 'setStatus', value: { status: UserStatus.ONLINE } }));
       }
       assert.deepEqual([...answers], ['ack', 'error RATE_LIMITED'], 'the session goes on');
+      for (const frame of ['setStatus', 'heartbeat'] as const) {
+        const changes = new Set<string>();
+        for (let i = 0; i < 10; i++) {
+          changes.add(await session.ask({ case: frame, value: { activity: 1 + (i % 2) } }));
+        }
+        assert.ok(changes.has('error RATE_LIMITED'), `changes of activity by ${frame} are updates`);
+      }
       session.drop();
     }));
 
