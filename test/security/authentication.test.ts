@@ -33,7 +33,7 @@ import {
   secureEnvironment,
   token,
 } from './support/credentials.ts';
-import { wrongAnswers } from './support/endpoint.ts';
+import { Endpoint, wrongAnswers } from './support/endpoint.ts';
 import { type SessionWire, TestSession } from './support/session.ts';
 
 const wires: readonly SessionWire[] = ['gRPC', 'WebSocket'];
@@ -118,6 +118,25 @@ describe('authentication', () => {
     await waitFor('the stream of events to end', () => events.ended);
     assert.match(events.events.find(({ event }) => event === 'end')?.data ?? '', /UNAUTHORIZED/);
     await waitFor('all watches to be gone', () => server.server.stats().hub.subscriptions === 0);
+  });
+
+  it('ends a stream of events whose token expired while it was being opened', async () => {
+    const directory = await Endpoint.start('known');
+    directory.behaviour = (response) => setTimeout(() => response.end('{"known":["carol"]}'), 2500);
+    const slow = await startServer({
+      ...secureEnvironment(keys.file),
+      USER_DIRECTORY: 'http',
+      USER_DIRECTORY_URL: directory.url,
+      USER_DIRECTORY_TIMEOUT: '10s',
+    });
+    const value = await token('ada', { expiresIn: 1 });
+    const events = new EventReader(`${slow.httpUrl}/v1/events?watch=carol`, bearer(value));
+    assert.equal(await events.status, 200);
+    await waitFor('the stream of events to end', () => events.ended);
+    assert.match(events.events.find(({ event }) => event === 'end')?.data ?? '', /UNAUTHORIZED/);
+    await waitFor('the watch to be gone', () => slow.server.stats().hub.subscriptions === 0);
+    await slow.stop();
+    directory.stop();
   });
 
   it('shows reflection to operators only', async () => {

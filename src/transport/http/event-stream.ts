@@ -26,6 +26,7 @@ export class EventStream {
   readonly #listener: EventStreamListener;
   #pending = '';
   #isOpen = false;
+  #isEnding = false;
   #isFull = false;
   #isClosed = false;
   #isFlushPlanned = false;
@@ -63,12 +64,13 @@ export class EventStream {
     this.#pending = `retry: ${retryMs}\n\n${this.#pending}`;
     const wasFull = this.#isFull;
     this.#flush();
-    if (wasFull && !this.#isFull) this.#listener.drained();
+    if (this.#isEnding) this.#response.end();
+    else if (wasFull && !this.#isFull) this.#listener.drained();
   }
 
   /** Takes whole events. They are sent at the end of this turn. false: full, no more until `drained`. */
   write(text: string): boolean {
-    if (this.#isClosed) return true;
+    if (this.#isEnding || this.#isClosed) return true;
     this.#pending += text;
     if (this.#pending.length >= fullBytes) {
       if (this.#isOpen) this.#flush();
@@ -87,9 +89,11 @@ export class EventStream {
     else if (nowMs - this.#lastTakenMs > stalledMs) this.#response.destroy();
   }
 
-  /** Ends the response after what was written. */
+  /** Ends the response after what was written; one that is not open yet, when it opens. Nothing is taken after it. */
   end(): void {
-    if (!this.#isOpen || this.#isClosed) return;
+    if (this.#isEnding || this.#isClosed) return;
+    this.#isEnding = true;
+    if (!this.#isOpen) return;
     this.#flush();
     this.#response.end();
   }
