@@ -117,7 +117,9 @@ describe('privacy in Redis', () => {
     await store.setOnline('gone', null);
     await store.setPrivacy('gone', change({ invisible: true }));
     await ask('DEL', 'user:privacy:gone');
+    const beside = other.read(['beside']);
     await assert.rejects(other.read(['gone']), { code: 'REDIS_ERROR' });
+    assert.equal((await beside)[0]?.userId, 'beside', 'who is asked for in the same moment is shown');
     await other.setPrivacy('gone', change({ lastSeen: 'nobody' }));
     assert.equal((await store.read(['gone']))[0]?.privacy?.lastSeen, 'nobody');
     await Promise.all([store.stop(), other.stop()]);

@@ -104,7 +104,7 @@ export class Reader {
       this.#readBatch(batch).then(
         (states) => {
           for (const [index, userId] of batch.entries()) {
-            pending.get(userId)?.resolve(states[index] as UserState);
+            pending.get(userId)?.resolve(states[index] as UserState | Promise<UserState>);
           }
         },
         (error: unknown) => {
@@ -127,19 +127,16 @@ export class Reader {
     return batches;
   }
 
-  async #readBatch(userIds: readonly string[]): Promise<UserState[]> {
+  /** A user whose privacy is still to be read, or cannot be, keeps nobody else waiting. */
+  async #readBatch(userIds: readonly string[]): Promise<(UserState | Promise<UserState>)[]> {
     const lines = await this.#readLines(userIds);
-    const states: (UserState | Promise<UserState>)[] = [];
-    let hasPrivacy = false;
-    for (const [index, userId] of userIds.entries()) {
+    return userIds.map((userId, index) => {
       const line = lines[index];
-      const fields = line == null ? undefined : splitLine(line);
-      const state = fields ? stateOfFields(fields) : unknownState(userId);
-      const version = fields?.[9];
-      hasPrivacy ||= version !== undefined;
-      states.push(version === undefined ? state : this.#withPrivacy(state, version));
-    }
-    return hasPrivacy ? Promise.all(states) : (states as UserState[]);
+      if (line == null) return unknownState(userId);
+      const fields = splitLine(line);
+      const state = stateOfFields(fields);
+      return fields[9] === undefined ? state : this.#withPrivacy(state, fields[9]);
+    });
   }
 
   #readLines(userIds: readonly string[]): Promise<(string | null)[]> {
