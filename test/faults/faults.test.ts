@@ -77,8 +77,7 @@ describe('faults', () => {
     await crashRedis(redis, 300);
     await sleep(1000);
     await finish(context, world);
-    context.diagnostic(`${report.starved} of 1000 steady users were starved by the test itself for a while`);
-    assert.ok(report.starved < 500, 'the machine was too busy for this test to prove anything');
+    assert.ok(report.starved < 0.3, 'the machine was too busy for this test to prove anything');
   });
 });
 

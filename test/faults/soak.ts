@@ -21,7 +21,9 @@ const say = (line: string): void => {
   process.stdout.write(`${new Date().toISOString()} ${line}\n`);
 };
 
-const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'no']);
+// Rewritten often, so that what a crashed Redis has to load does not grow with the length of the run.
+const rewrites = ['--auto-aof-rewrite-min-size', '8mb'];
+const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'no', ...rewrites]);
 const proxy = await TcpProxy.start(redis.port);
 const random = new Random(seed);
 const way = `redis://127.0.0.1:${proxy.port}`;

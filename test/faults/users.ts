@@ -24,6 +24,9 @@ export class SimulatedUser {
   readonly id: string;
   readonly habit: Habit;
   readonly home: number;
+  /** Heartbeats, and those that were begun too late to prove anything. */
+  begun = 0;
+  begunLate = 0;
   /** When a heartbeat was last begun too late; 0 = never. */
   #starvedMs = 0;
   /** When the whole program last stood still, and for how long. */
@@ -65,14 +68,12 @@ export class SimulatedUser {
     return Date.now() - Math.max(this.#starvedMs, this.#pausedMs) < 2 * ttlMs;
   }
 
-  /** Whether a heartbeat ever was begun too late. */
-  get wasStarved(): boolean {
-    return this.#starvedMs > 0;
-  }
-
   /** A heartbeat begins `lateMs` after its time. */
   begins(lateMs: number, ttlMs: number): void {
-    if (lateMs > 0.2 * ttlMs) this.#starvedMs = Date.now();
+    this.begun++;
+    if (lateMs <= 0.2 * ttlMs) return;
+    this.begunLate++;
+    this.#starvedMs = Date.now();
   }
 
   /** The whole program stood still for so long. A heartbeat and its repetition take four turns of it and more. */
@@ -126,6 +127,12 @@ export class Users {
     const { seed } = this.#options;
     this.#loops = this.all.map((user, i) => this.#live(user, new Random(seed * 1_000_003 + i)));
     this.#loops.push(this.#watchPauses());
+  }
+
+  /** Share of heartbeats that were begun too late to prove anything. */
+  starved(): number {
+    const sum = (field: 'begun' | 'begunLate') => this.all.reduce((total, user) => total + user[field], 0);
+    return sum('begunLate') / Math.max(1, sum('begun'));
   }
 
   /** Restless and lapsing users do no more; steady ones go on. */

@@ -27,7 +27,7 @@ export interface WorldReport {
   readonly transitions: number;
   /** Places where the log was broken by an allowed loss. */
   readonly losses: number;
-  /** Steady users about whom nothing was proved for a while, because the test was starved of the processor. */
+  /** Share of heartbeats that prove nothing, because the test was starved of the processor. */
   readonly starved: number;
 }
 
@@ -194,7 +194,7 @@ export class World {
       calls: this.#nodes.counts(),
       ...this.#watchers.counts(),
       ...this.#log.counts(),
-      starved: this.#users.all.filter((user) => user.habit === 'steady' && user.wasStarved).length,
+      starved: this.#users.starved(),
     };
   }
 }

@@ -16,6 +16,9 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** Long, since it may have much to load on a busy machine. */
+const startTimeoutMs = 60_000;
+
 /** A real redis-server of the test's own, on a free port, with a data folder that goes with it. */
 export class RedisServer {
   readonly port: number;
@@ -79,7 +82,11 @@ export class RedisServer {
     });
     failed.catch(() => {});
     this.#process = child;
-    await Promise.race([failed, waitFor('redis-server to answer', () => answersPing(this.port), 10_000)]);
+    const answers = () => {
+      if (child.exitCode !== null) throw new Error(`redis-server ended at once on port ${this.port}`);
+      return answersPing(this.port);
+    };
+    await Promise.race([failed, waitFor('redis-server to answer', answers, startTimeoutMs)]);
   }
 
   /** Ends it at once, as a crash would. */
