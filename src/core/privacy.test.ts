@@ -3,7 +3,15 @@ import { describe, it } from 'node:test';
 import type { UserState } from './presence.ts';
 import { blockedUsers, type Privacy, type PrivacyChange } from './privacy.ts';
 import { changePrivacy } from './privacy-change.ts';
-import { insider, nextFaceChangeMs, type SightRules, seenBy, stranger, type Viewer } from './sight.ts';
+import {
+  connectionsSeenBy,
+  insider,
+  nextFaceChangeMs,
+  type SightRules,
+  seenBy,
+  stranger,
+  type Viewer,
+} from './sight.ts';
 
 const vic: Viewer = { userId: 'vic', seesAll: false };
 const una: Viewer = { userId: 'una', seesAll: false };
@@ -74,6 +82,20 @@ describe('privacy', () => {
     for (const viewer of [vic, stranger]) {
       assert.deepEqual(seenBy(viewer, visible, at(800)), stateAt(700, 'ONLINE'));
     }
+  });
+
+  it('shows connections of an OFFLINE user as of one without privacy, but for hides and last seen', () => {
+    const times = { sinceMs: 90, lastSeenMs: 150 };
+    const phone = { connectionId: 'c', kind: 'session', device: 'phone', activity: null, ...times } as const;
+    const shown = (viewer: Viewer, wanted: Partial<PrivacyChange>) => {
+      const truth = changed(stateAt(100, 'OFFLINE'), 200, wanted);
+      return connectionsSeenBy(viewer, truth, seenBy(viewer, truth, at(300)), [phone]);
+    };
+    assert.deepEqual(shown(stranger, { addBlocked: ['vic'] }), [phone]);
+    assert.deepEqual(shown(stranger, { lastSeen: 'nobody' }), []);
+    assert.deepEqual(shown(vic, { addBlocked: ['vic'] }), []);
+    assert.deepEqual(shown(vic, { invisible: true }), []);
+    assert.deepEqual(shown(una, { invisible: true }), [phone]);
   });
 
   it('conceals when an OFFLINE user was last seen, and makes news of showing it again', () => {

@@ -49,8 +49,8 @@ export function seenBy(viewer: Viewer, truth: UserState, rules: SightRules): Use
 }
 
 /**
- * What a viewer sees of the connections of a user who has privacy: none while OFFLINE, and none older than the user's
- * appearing.
+ * What a viewer sees of the connections of a user who has privacy: none while OFFLINE behind a hide, or with last seen
+ * concealed, and none older than the user's appearing.
  *
  * @param seen what the viewer sees of `truth`
  */
@@ -61,13 +61,20 @@ export function connectionsSeenBy(
   connections: readonly ConnectionSeen[],
 ): ConnectionSeen[] {
   if (viewer.seesAll || viewer.userId === truth.userId) return [...connections];
-  if (seen.status === 'OFFLINE') return [];
+  if (seen.status === 'OFFLINE')
+    return isTouched(viewer, truth) || seen.version === 0 ? [] : [...connections];
   if (seen.sinceMs === truth.sinceMs) return [...connections];
   return connections.map((it) => ({
     ...it,
     sinceMs: Math.max(it.sinceMs, seen.sinceMs),
     lastSeenMs: Math.max(it.lastSeenMs, seen.sinceMs),
   }));
+}
+
+/** Whether the user is hidden from the viewer, or was and may still be shown as then. */
+function isTouched({ userId }: Viewer, { privacy }: UserState): boolean {
+  if (!privacy) return false;
+  return privacy.invisible !== null || (userId !== null && privacy.blocked.has(userId));
 }
 
 /** What a viewer sees behind invisibility and the block list, last seen included. */
