@@ -122,6 +122,15 @@ describe('privacy in Redis', () => {
     assert.equal((await beside)[0]?.userId, 'beside', 'who is asked for in the same moment is shown');
     await other.setPrivacy('gone', change({ lastSeen: 'nobody' }));
     assert.equal((await store.read(['gone']))[0]?.privacy?.lastSeen, 'nobody');
+    await ask('DEL', 'user:privacy:gone');
+    await other.setPrivacy('gone', change({ invisible: false }));
+    const third = await startStore(redis);
+    assert.equal(
+      (await third.read(['gone']))[0]?.privacy,
+      undefined,
+      'what is as it would be anyway counts too',
+    );
+    await third.stop();
     await Promise.all([store.stop(), other.stop()]);
   });
 

@@ -73,8 +73,9 @@ export class Privacies {
         customStatuses: decodeCustomStatuses(customs),
       };
       const outcome = changePrivacy(truth, change, Number(now), versionToCome);
-      if (!outcome) return truth.state;
-      const { privacy, renews } = outcome;
+      const isGone = stored === '' && known !== '';
+      if (!outcome && !isGone) return truth.state;
+      const { privacy, renews } = outcome ?? { privacy: null, renews: false };
       const text = privacy ? encodePrivacy(privacy) : '';
       const version = await run<string | null>(userId, scripts.privacyWrite, privacyKeys, [
         ttl,
