@@ -91,15 +91,23 @@ describe('Connect and what is no request', () => {
     assert.deepEqual([code, message], ['invalid_argument', 'the message is not valid protobuf']);
   });
 
-  it('answers a request whose Host is no host', async () => {
+  async function answerTo(method: string, ...headers: string[]): Promise<string> {
     const { port } = new URL(server.httpUrl);
     const socket = connect(Number(port), '127.0.0.1');
-    socket.write(
-      'POST /presence.v1.PresenceService/SetUserStatus HTTP/1.1\r\nhost: [x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}',
-    );
+    const lines = [`${method} /presence.v1.PresenceService/SetUserStatus HTTP/1.1`, ...headers];
+    socket.write(`${lines.join('\r\n')}\r\ncontent-length: 2\r\n\r\n{}`);
     const [answer] = (await once(socket, 'data')) as [Buffer];
-    assert.match(answer.toString(), /^HTTP\/1\.1 400 [\s\S]*Host header is malformed/);
     socket.destroy();
+    return answer.toString();
+  }
+
+  it('answers a request whose Host is no host', async () => {
+    const answer = await answerTo('POST', 'host: [x', 'content-type: application/json');
+    assert.match(answer, /^HTTP\/1\.1 400 [\s\S]*Host header is malformed/);
+  });
+
+  it('refuses what the framework refuses, as a mistake of the caller', async () => {
+    assert.match(await answerTo('QUERY', 'host: a'), /^HTTP\/1\.1 400 [\s\S]*INVALID_ARGUMENT/);
   });
 });
 

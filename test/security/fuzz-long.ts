@@ -22,19 +22,27 @@ const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 1e9));
 const share = Number(process.env.FUZZ_SHARE ?? 1);
 console.log(`FUZZ_SEED=${seed}`);
 const fuzz = new Fuzz(seed);
-await fuzz.start();
-let beforeBytes = 0;
-const began = performance.now();
-for (const surface of surfaces) {
-  const count = Math.round(counts[surface] * share);
-  const beganMs = performance.now();
-  await fuzz.run(surface, count);
-  console.log(`${surface}: ${count}, ${Math.round((performance.now() - beganMs) / 1000)} s`);
-  beforeBytes ||= heapBytes();
+try {
+  await run();
+  process.exit(0);
+} catch (error) {
+  console.log(error);
+  process.exit(1);
 }
-await fuzz.stop();
-checkGrowth(beforeBytes);
-console.log(
-  `the bystander was answered ${fuzz.answered} times; ${Math.round((performance.now() - began) / 1000)} s, heap ${Math.round(heapBytes() / 1e6)} MB`,
-);
-process.exit(0);
+async function run(): Promise<void> {
+  await fuzz.start();
+  let beforeBytes = 0;
+  const began = performance.now();
+  for (const surface of surfaces) {
+    const count = Math.round(counts[surface] * share);
+    const beganMs = performance.now();
+    await fuzz.run(surface, count);
+    console.log(`${surface}: ${count}, ${Math.round((performance.now() - beganMs) / 1000)} s`);
+    beforeBytes ||= heapBytes();
+  }
+  await fuzz.stop();
+  checkGrowth(beforeBytes);
+  console.log(
+    `the bystander was answered ${fuzz.answered} times; ${Math.round((performance.now() - began) / 1000)} s, heap ${Math.round(heapBytes() / 1e6)} MB`,
+  );
+}

@@ -1,7 +1,8 @@
 import { describe, it } from 'node:test';
 import { checkGrowth, Fuzz, heapBytes, type Surface, surfaces } from './support/fuzz.ts';
 
-const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 1e9));
+/** The same each time: what other seeds find is for the long form. */
+const seed = Number(process.env.FUZZ_SEED ?? 1);
 
 const counts: Readonly<Record<Surface, number>> = {
   tokens: 5000,

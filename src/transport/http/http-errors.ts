@@ -110,8 +110,15 @@ function toPresenceError(error: FastifyError, maxBodyBytes: number): PresenceErr
     case 'FST_ERR_MAX_PARAM_LENGTH':
       return PresenceError.invalidArgument('the URL', 'is malformed');
     default:
-      return PresenceError.from(error);
+      return isOfTheCaller(error)
+        ? PresenceError.invalidArgument('the request', 'is not one that this server takes')
+        : PresenceError.from(error);
   }
+}
+
+/** What the framework refuses by itself, such as a QUERY without a content type. */
+function isOfTheCaller({ code, statusCode = 500 }: FastifyError): boolean {
+  return code?.startsWith('FST_') && statusCode >= 400 && statusCode < 500;
 }
 
 /** What the schema refused, in the words that the use cases would use. */
