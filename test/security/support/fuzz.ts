@@ -294,8 +294,9 @@ export class Fuzz {
     if (socket) this.#checkAnswer(socket.said, socket.written);
   }
 
+  /** 501 is what the Connect protocol asks for where a body's encoding is not known. */
   #checkAnswer(said: string, written: string): void {
-    const failure = /HTTP\/1\.1 5\d\d[^\r]*/.exec(written) ?? /"code":"INTERNAL"/.exec(written);
+    const failure = /HTTP\/1\.1 5(?!01)\d\d[^\r]*/.exec(written) ?? /"code":"INTERNAL"/.exec(written);
     if (failure) this.#problems.push(`${failure[0]} to ${JSON.stringify(said.slice(0, 1000))}`);
   }
 
