@@ -19,6 +19,7 @@ export interface PrivacyOutcome {
  *
  * @param truth the user as nobody but they themselves see it, with privacy as it is
  * @param version the version that privacy takes if it changes
+ * @param lateMs how late a sweep could find a custom status over, chosen at random
  * @returns null: nothing changes, and there is nothing to drop
  * @throws PresenceError INVALID_ARGUMENT: more than MAX_BLOCKED_USERS
  */
@@ -27,6 +28,7 @@ export function changePrivacy(
   change: PrivacyChange,
   nowMs: number,
   version: number,
+  lateMs: number,
 ): PrivacyOutcome | null {
   const before = truth.state.privacy ?? openPrivacy;
   const lift = ({ face }: Hide, { state }: Sight): Hide => {
@@ -41,7 +43,7 @@ export function changePrivacy(
   const unhidden = through(before.invisible, truth, nowMs);
   let invisible = before.invisible;
   if (change.invisible === true && !isHiding(invisible)) {
-    invisible = { face: faceOf(unhidden, nowMs, version), lifted: null };
+    invisible = { face: faceOf(unhidden, nowMs, version, lateMs), lifted: null };
   } else if (change.invisible === false && invisible && isHiding(invisible)) {
     invisible = lift(invisible, truth);
   }
@@ -54,7 +56,7 @@ export function changePrivacy(
     if (isHiding(blocked.get(userId) ?? null)) continue;
     const sight = throughHides(userId, truth, before, nowMs);
     blocked.delete(userId);
-    blocked.set(userId, { face: faceOf(sight, nowMs, version), lifted: null });
+    blocked.set(userId, { face: faceOf(sight, nowMs, version, lateMs), lifted: null });
     isListChanged = true;
   }
   for (const userId of change.removeBlocked) {
@@ -98,20 +100,28 @@ function isHiding(hide: Hide | null): boolean {
 }
 
 /** What stays of what a viewer saw when the user is put OFFLINE for them. */
-function faceOf({ state, customStatuses }: Sight, nowMs: number, version: number): Face {
-  const kept = dropExpired(customStatuses, nowMs);
+function faceOf({ state, customStatuses }: Sight, nowMs: number, version: number, lateMs: number): Face {
+  const kept = { customStatuses: dropExpired(customStatuses, nowMs - lateMs), lateMs };
   if (state.status === 'ONLINE') {
     const times = { sinceMs: nowMs, changedAtMs: nowMs, lastSeenMs: nowMs };
-    return { cause: 'SET', ...times, version, customStatuses: kept };
+    return { cause: 'SET', ...times, version, ...kept };
   }
   const { cause, sinceMs, changedAtMs, lastSeenMs } = state;
-  return { cause, sinceMs, changedAtMs, lastSeenMs, version: state.version, customStatuses: kept };
+  return { cause, sinceMs, changedAtMs, lastSeenMs, version: state.version, ...kept };
 }
 
 /** What is left of a face when it is lifted: from then on custom statuses are those of the user. */
 function faceAfter(shown: UserState, under: UserState, nowMs: number, version: number): Face {
   const { cause, sinceMs, changedAtMs, lastSeenMs } = shown;
-  const face = { cause, sinceMs, changedAtMs, lastSeenMs, version: shown.version, customStatuses: [] };
+  const face = {
+    cause,
+    sinceMs,
+    changedAtMs,
+    lastSeenMs,
+    version: shown.version,
+    customStatuses: [],
+    lateMs: 0,
+  };
   const isNews = under.status === 'OFFLINE' && !isSameCustomStatus(shown.customStatus, under.customStatus);
   return isNews ? { ...face, cause: 'SET', changedAtMs: nowMs, version } : face;
 }

@@ -23,10 +23,16 @@ function stateAt(atMs: number, status: 'ONLINE' | 'OFFLINE', more: Partial<UserS
 }
 
 /** The state with the privacy that a change at this time makes of it. */
-function changed(state: UserState, atMs: number, wanted: Partial<PrivacyChange>): UserState {
+function changed(state: UserState, atMs: number, wanted: Partial<PrivacyChange>, lateMs = 0): UserState {
   const nothing = { invisible: null, lastSeen: null, addBlocked: [], removeBlocked: [], maxBlockedUsers: 3 };
   const customStatuses = state.customStatus ? [state.customStatus] : [];
-  const outcome = changePrivacy({ state, customStatuses }, { ...nothing, ...wanted }, atMs, atMs * 1000);
+  const outcome = changePrivacy(
+    { state, customStatuses },
+    { ...nothing, ...wanted },
+    atMs,
+    atMs * 1000,
+    lateMs,
+  );
   const { privacy: _old, ...rest } = state;
   const privacy = outcome ? outcome.privacy : state.privacy;
   return privacy ? { ...rest, privacy } : rest;
@@ -118,6 +124,15 @@ describe('privacy', () => {
     const after = { ...stateAt(500, 'OFFLINE', { cause: 'EXPIRED' }), sinceMs: 200, lastSeenMs: 200 };
     assert.deepEqual(seenBy(stranger, hidden, at(500)), after);
     assert.equal(nextFaceChangeMs(hidden.privacy as Privacy, 500), Number.POSITIVE_INFINITY);
+  });
+
+  it('shows that as late as a sweep would find it', () => {
+    const customStatus = { text: 'lunch', emoji: '', expiresAtMs: 500 };
+    const hidden = changed(stateAt(100, 'ONLINE', { customStatus }), 200, { invisible: true }, 30);
+    assert.equal(nextFaceChangeMs(hidden.privacy as Privacy, 500), 530);
+    assert.deepEqual(seenBy(stranger, hidden, at(529)).customStatus, customStatus);
+    const { customStatus: over, changedAtMs, version } = seenBy(stranger, hidden, at(530));
+    assert.deepEqual([over, changedAtMs, version], [null, 530, 530_000]);
   });
 
   it('forgets a hidden user when an OFFLINE one would be forgotten', () => {

@@ -14,6 +14,8 @@ export interface Face {
   readonly version: number;
   /** As those of a record: they go on expiring. */
   readonly customStatuses: readonly CustomStatus[];
+  /** How late it is seen that they expired: a sweep would not find it in the very millisecond either. */
+  readonly lateMs: number;
 }
 
 /** That a user is hidden, or was. */
@@ -61,6 +63,13 @@ export const openPrivacy: Privacy = Object.freeze({
   lastSeen: 'everyone',
   lastSeenVersion: 0,
 });
+
+/** Of a user whose privacy got lost: nobody may be shown who perhaps hides. */
+export function hiddenFromAll(version: number): Privacy {
+  const times = { sinceMs: 0, changedAtMs: 0, lastSeenMs: 0, version: 0 };
+  const face: Face = { cause: null, ...times, customStatuses: [], lateMs: 0 };
+  return { ...openPrivacy, version, invisible: { face, lifted: null } };
+}
 
 /** Users who are blocked now. */
 export function blockedUsers({ blocked }: Privacy): string[] {

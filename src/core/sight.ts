@@ -122,7 +122,7 @@ export function isSuperseded({ lifted }: Hide, state: UserState): boolean {
 }
 
 function showFace(face: Face, userId: string, nowMs: number): Sight {
-  const customStatuses = dropExpired(face.customStatuses, nowMs);
+  const customStatuses = dropExpired(face.customStatuses, nowMs - face.lateMs);
   const { cause, sinceMs, changedAtMs, lastSeenMs, version } = face;
   const state: UserState = {
     userId,
@@ -136,10 +136,8 @@ function showFace(face: Face, userId: string, nowMs: number): Sight {
     version,
   };
   if (customStatuses === face.customStatuses) return { state, customStatuses };
-  // As if a sweep had found it over at once.
-  const expiredMs = Math.max(
-    ...face.customStatuses.filter((it) => !customStatuses.includes(it)).map((it) => it.expiresAtMs),
-  );
+  const overMs = face.customStatuses.filter((it) => !customStatuses.includes(it)).map((it) => it.expiresAtMs);
+  const expiredMs = Math.max(...overMs) + face.lateMs;
   const later = { cause: 'EXPIRED', changedAtMs: expiredMs } as const;
   return {
     state: { ...state, ...later, version: Math.max(version + 1, expiredMs * 1000) },
@@ -151,8 +149,10 @@ function showFace(face: Face, userId: string, nowMs: number): Sight {
 export function nextFaceChangeMs({ invisible, blocked }: Privacy, nowMs: number): number {
   let nextMs = Number.POSITIVE_INFINITY;
   for (const hide of [invisible, ...blocked.values()]) {
-    for (const { expiresAtMs } of hide?.face.customStatuses ?? []) {
-      if (expiresAtMs > nowMs) nextMs = Math.min(nextMs, expiresAtMs);
+    if (!hide) continue;
+    const { customStatuses, lateMs } = hide.face;
+    for (const { expiresAtMs } of customStatuses) {
+      if (expiresAtMs + lateMs > nowMs) nextMs = Math.min(nextMs, expiresAtMs + lateMs);
     }
   }
   return nextMs;

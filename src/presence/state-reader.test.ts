@@ -154,7 +154,7 @@ describe('watch hub, after a loss', () => {
 describe('watch hub, with privacy', () => {
   const nowMs = Date.now();
   const times = { sinceMs: nowMs, changedAtMs: nowMs, lastSeenMs: nowMs };
-  const face = { cause: 'SET', ...times, version: 11, customStatuses: [] } as const;
+  const face = { cause: 'SET', ...times, version: 11, customStatuses: [], lateMs: 0 } as const;
   const privacy = { ...openPrivacy, version: 11, invisible: { face, lifted: null } };
   const hidden = (version: number): UserState => ({ ...stateOf('ada', 'ONLINE', version), privacy });
 

@@ -49,6 +49,7 @@ interface Entry {
 export class MemoryStore implements PresenceStore {
   readonly available = true;
   readonly #options: MemoryStoreOptions;
+  readonly #sweepIntervalMs: number;
   readonly #entries = new Map<string, Entry>();
   readonly #versions: number[];
   #online = 0;
@@ -61,6 +62,7 @@ export class MemoryStore implements PresenceStore {
 
   constructor(options: MemoryStoreOptions) {
     this.#options = options;
+    this.#sweepIntervalMs = options.sweepIntervalMs ?? 10;
     this.#versions = new Array<number>(options.partitions).fill(0);
     const startMs = options.clock.nowMs();
     this.#leases = new DeadlineWheel(startMs, 5, 16_384);
@@ -68,8 +70,7 @@ export class MemoryStore implements PresenceStore {
   }
 
   async start(): Promise<void> {
-    const intervalMs = this.#options.sweepIntervalMs ?? 10;
-    if (intervalMs > 0) this.#timer = setInterval(() => this.sweep(), intervalMs);
+    if (this.#sweepIntervalMs > 0) this.#timer = setInterval(() => this.sweep(), this.#sweepIntervalMs);
   }
 
   async stop(): Promise<void> {
@@ -145,8 +146,9 @@ export class MemoryStore implements PresenceStore {
     const nowMs = this.#options.clock.nowMs();
     const partition = partitionOf(userId, this.#options.partitions);
     const version = nextVersion(this.#versions[partition] as number, nowMs);
-    const { customStatuses } = entry.record;
-    const outcome = changePrivacy({ state: this.#read(userId), customStatuses }, change, nowMs, version);
+    const truth = { state: this.#read(userId), customStatuses: entry.record.customStatuses };
+    const lateMs = Math.floor(Math.random() * this.#sweepIntervalMs);
+    const outcome = changePrivacy(truth, change, nowMs, version, lateMs);
     if (!outcome) return this.#read(userId);
     this.#versions[partition] = version;
     entry.privacy = outcome.privacy;

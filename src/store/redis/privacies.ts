@@ -7,6 +7,7 @@ import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
 import { decodeCustomStatuses, decodeState, unknownState } from './state-line.ts';
+import { sweepIntervalMs } from './sweeper.ts';
 
 export interface PrivaciesOptions {
   readonly engine: RedisEngine;
@@ -60,6 +61,7 @@ export class Privacies {
     const { ttlMs, lastSeenTtlMs, keys, run } = this.#options;
     const privacyKeys = [keys.privacy(userId)];
     const ttl = String(ttlMs);
+    const lateMs = Math.floor(Math.random() * sweepIntervalMs);
     for (let attempt = 0; attempt < maxAttempts; attempt++) {
       const [line, known, stored, customs, now] = await run<[string | null, string, string, string, string]>(
         userId,
@@ -72,7 +74,7 @@ export class Privacies {
         state: stored === '' ? state : { ...state, privacy: decodePrivacy(stored) },
         customStatuses: decodeCustomStatuses(customs),
       };
-      const outcome = changePrivacy(truth, change, Number(now), versionToCome);
+      const outcome = changePrivacy(truth, change, Number(now), versionToCome, lateMs);
       const isGone = stored === '' && known !== '';
       if (!outcome && !isGone) return truth.state;
       const { privacy, renews } = outcome ?? { privacy: null, renews: false };

@@ -1,5 +1,6 @@
 import { PresenceError } from '../../core/errors.ts';
 import type { UserState } from '../../core/presence.ts';
+import { hiddenFromAll } from '../../core/privacy.ts';
 import type { Keys } from './keys.ts';
 import type { Privacies } from './privacies.ts';
 import type { RedisEngine } from './redis-engine.ts';
@@ -127,7 +128,7 @@ export class Reader {
     return batches;
   }
 
-  /** A user whose privacy is still to be read, or cannot be, keeps nobody else waiting. */
+  /** A user whose privacy is still to be read keeps nobody else waiting. */
   async #readBatch(userIds: readonly string[]): Promise<(UserState | Promise<UserState>)[]> {
     const lines = await this.#readLines(userIds);
     return userIds.map((userId, index) => {
@@ -158,17 +159,19 @@ export class Reader {
   async #withPrivacy(read: UserState, versionRead: string): Promise<UserState> {
     let state = read;
     let version: string | undefined = versionRead;
+    let missing: string | undefined;
     for (let attempt = 0; attempt < maxPrivacyAttempts; attempt++) {
       if (version === undefined) return state;
       const privacy = await this.#options.privacies.read(state.userId, Number(version));
       if (privacy) return { ...state, privacy };
+      if (version === missing) return { ...state, privacy: hiddenFromAll(Number(version)) };
+      missing = version;
       const [line] = await this.#readLines([state.userId]);
       if (line == null) return unknownState(state.userId);
       const fields = splitLine(line);
       state = stateOfFields(fields);
       version = fields[9];
     }
-    // Nobody may be shown who perhaps hides.
-    throw new PresenceError('REDIS_ERROR', 'the privacy of a user cannot be read');
+    throw new PresenceError('REDIS_ERROR', 'the user changes too often to be read');
   }
 }

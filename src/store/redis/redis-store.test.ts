@@ -36,6 +36,17 @@ describe('redis store', () => {
     await store.stop();
   });
 
+  it('mends a key of a wrong type that somebody else wrote, and renews the others', async () => {
+    const store = await startStore(redis, { ttlMs: 30_000, sweeps: false });
+    const users = Array.from({ length: 20 }, (_, number) => `beside-${number}`);
+    await Promise.all(users.map((user) => store.setOnline(user, null)));
+    await client.lPush('user:status:wrong', 'type');
+    const beats = await Promise.all(['wrong', ...users].map((user) => store.heartbeat(user)));
+    assert.ok(beats.every((isRenewed) => isRenewed));
+    assert.equal(await client.get('user:status:wrong'), 'online');
+    await store.stop();
+  });
+
   it('renews by one native command, touching neither index nor log', async () => {
     const store = await startStore(redis, { ttlMs: 30_000, sweeps: false });
     await store.setOnline('bea', null);

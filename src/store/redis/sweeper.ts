@@ -21,7 +21,7 @@ export interface SweeperOptions extends LeasePolicy {
 }
 
 /** How often due users are looked for. The lateness of an OFFLINE is about half of it, and the way to the watcher. */
-const sweepIntervalMs = 50;
+export const sweepIntervalMs = 50;
 /** How often ownership is renewed, and how long it lasts: a dead node's partitions are taken over within 1 s. */
 const claimIntervalMs = 200;
 const ownershipMs = 700;

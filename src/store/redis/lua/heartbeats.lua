@@ -3,9 +3,10 @@
 --
 -- KEYS 1 a status key of these users
 -- ARGV 1 lease ms, 2 what their keys begin with, 3 the users, separated by newlines: no user id holds one
--- Returns the numbers (from 1) of those whose light is not on: the caller decides about each of them.
+-- Returns the numbers (from 1) of those whose light is not on: the caller decides about each of them. A key of a wrong
+-- type, which somebody else wrote, is one of them: it costs the others nothing.
 
-local ttl, start, call = ARGV[1], ARGV[2] .. 'user:status:', redis.call
+local ttl, start, call = ARGV[1], ARGV[2] .. 'user:status:', redis.pcall
 local others, number = {}, 0
 for user in string.gmatch(ARGV[3], '[^\n]+') do
   number = number + 1
