@@ -38,6 +38,8 @@ export class EventStream {
     response.on('drain', () => this.#drain());
     response.once('close', () => this.#close());
     response.once('error', () => this.#close());
+    // A client that left while its token was looked at: nobody will be told of that again.
+    if (response.destroyed) setImmediate(() => this.#close());
   }
 
   get isFull(): boolean {
