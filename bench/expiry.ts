@@ -1,7 +1,7 @@
 /**
- * How late a watcher learns that a lease ended: `node bench/expiry.ts [--live 200000] [--ending 20000]`.
+ * How late a watcher learns that a lease ended: `node bench/expiry.ts [--live 200000] [--ending 20000] [--ttl 30]`.
  *
- * Beside it, in the same run, the expired-key notification of a second Redis with as many keys.
+ * Live users heartbeat twice in a TTL (seconds). Beside it, in the same run, the expired-key notification of a second Redis with as many keys.
  */
 import { parseArgs } from 'node:util';
 import { type Lateness, measureExpiry } from './expiry-run.ts';
@@ -10,6 +10,7 @@ const { values } = parseArgs({
   options: {
     live: { type: 'string', default: '200000' },
     ending: { type: 'string', default: '20000' },
+    ttl: { type: 'string', default: '30' },
     patience: { type: 'string', default: '30' },
   },
 });
@@ -33,7 +34,7 @@ const result = await measureExpiry({
   live: Number(values.live),
   ending: Number(values.ending),
   spreadMs: 5000,
-  ttlMs: 30_000,
+  ttlMs: Number(values.ttl) * 1000,
   patienceMs: Number(values.patience) * 1000,
   compare: true,
   say: print,

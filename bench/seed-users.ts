@@ -15,8 +15,8 @@ end`;
 
 /**
  * ONLINE users as they would be in Redis long since, with leases of three TTLs to begin with: lit one by one through a
- * store, the first of a million would end before the last was lit. Their checks are spread over one TTL, as those of users
- * who came one by one.
+ * store, the first of a million would end before the last was lit. Their checks are spread over one TTL, and stay so when
+ * the users heartbeat in turn, all of them in half a TTL.
  */
 export async function seedUsers(
   url: string,
@@ -31,7 +31,7 @@ export async function seedUsers(
     for (let from = 0; from < count; from += chunk) {
       const args = [String(3 * ttlMs), String(nowMs)];
       for (let i = from; i < Math.min(count, from + chunk); i++) {
-        const checkMs = nowMs + Math.round((0.5 + i / count) * ttlMs);
+        const checkMs = nowMs + Math.round((1 + i / count + (i % 2)) * (ttlMs / 2));
         const user = nameOf(i);
         args.push(user, `presence:${partitionOf(user, partitions)}:deadlines`, String(checkMs));
       }
