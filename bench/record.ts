@@ -134,7 +134,7 @@ const steps: readonly Step[] = [
         ...watchers,
         ...processes,
         '--expect',
-        'p99<100ms',
+        'event.p99<100ms',
         '--expect',
         'missed-events=0',
       ],

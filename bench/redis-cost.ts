@@ -3,7 +3,8 @@
  *
  * 1. Redis CPU and commands of each heartbeat, at several numbers of users: every user once in 15 s, and then renewals and
  *    the sweep's checks each in bulk.
- * 2. CPU of Redis and of the servers per heartbeat over gRPC: one node against two on one Redis (needs h2load).
+ * 2. CPU of Redis and of the servers per heartbeat over gRPC: one node against two on one Redis, each with the same load,
+ *    then as fast as they answer (needs h2load).
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -23,12 +24,13 @@ const ttlMs = 30_000;
 const intervalMs = 15_000;
 const clockTicksPerSecond = 100;
 const partitions = 64;
+const loadClients = 8;
 
 const { values } = parseArgs({
   options: {
     users: { type: 'string', default: '10000,100000' },
     seconds: { type: 'string', default: '30' },
-    calls: { type: 'string', default: '60000' },
+    calls: { type: 'string', default: '200000' },
   },
 });
 
@@ -160,8 +162,14 @@ async function processSeconds(pid: number): Promise<number> {
   return (Number(fields[11]) + Number(fields[12])) / clockTicksPerSecond;
 }
 
-/** Sends `calls` heartbeats of one user to a node, as fast as it answers. */
-async function load(server: ServerProcess, calls: number, folder: string, userId: string): Promise<void> {
+/** Sends `calls` heartbeats of one user to a node; `perSecond` 0: as fast as it answers. */
+async function load(
+  server: ServerProcess,
+  calls: number,
+  perSecond: number,
+  folder: string,
+  userId: string,
+): Promise<void> {
   const file = join(folder, `request-${userId}`);
   const message = Buffer.concat([Buffer.from([0x0a, userId.length]), Buffer.from(userId)]);
   const head = Buffer.alloc(5);
@@ -170,7 +178,8 @@ async function load(server: ServerProcess, calls: number, folder: string, userId
   const child = spawn(
     'h2load',
     [
-      ...['-t1', '-c8', '-m32', `-n${calls}`, '-d', file],
+      ...['-t1', `-c${loadClients}`, '-m32', `-n${calls}`, '-d', file],
+      ...(perSecond === 0 ? [] : [`--rps=${perSecond / loadClients}`]),
       ...['-H', 'te: trailers', '-H', 'content-type: application/grpc'],
       `${server.grpcUrl}/presence.v1.PresenceService/SendHeartbeat`,
     ],
@@ -184,15 +193,19 @@ async function load(server: ServerProcess, calls: number, folder: string, userId
   if (!output.includes(` ${calls} succeeded`)) throw new Error(`not every call succeeded:\n${output}`);
 }
 
-async function measureNodes(count: number, calls: number): Promise<{ redisUs: number; serverUs: number }> {
+/** @param calls to each node */
+async function measureNodes(
+  count: number,
+  calls: number,
+  perSecond: number,
+): Promise<{ redisUs: number; serverUs: number }> {
   const redis = await RedisServer.start();
   const folder = await mkdtemp(join(tmpdir(), 'pilotlight-bench-'));
   const servers = await Promise.all(
     Array.from({ length: count }, (_, i) => ServerProcess.start(`node ${i}`, { REDIS_URL: redis.url })),
   );
-  const each = Math.floor(calls / count);
   // What is measured is a warm server.
-  await Promise.all(servers.map((server, i) => load(server, Math.floor(each / 4), folder, `warm-${i}`)));
+  await Promise.all(servers.map((server, i) => load(server, Math.floor(calls / 4), 0, folder, `warm-${i}`)));
   const cpu = async () => ({
     redis: await processSeconds(redis.pid),
     servers: (await Promise.all(servers.map(({ pid }) => processSeconds(pid as number)))).reduce(
@@ -202,10 +215,10 @@ async function measureNodes(count: number, calls: number): Promise<{ redisUs: nu
   });
   const before = await cpu();
   const startMs = performance.now();
-  await Promise.all(servers.map((server, i) => load(server, each, folder, `user-${i}`)));
+  await Promise.all(servers.map((server, i) => load(server, calls, perSecond, folder, `user-${i}`)));
   const seconds = (performance.now() - startMs) / 1000;
   const after = await cpu();
-  const total = each * count;
+  const total = calls * count;
   const redisUs = ((after.redis - before.redis) / total) * 1e6;
   const serverUs = ((after.servers - before.servers) / total) * 1e6;
   print(
@@ -217,9 +230,13 @@ async function measureNodes(count: number, calls: number): Promise<{ redisUs: nu
   return { redisUs, serverUs };
 }
 
-for (const users of values.users.split(',').map(Number)) await measureUsers(users, Number(values.seconds));
-const one = await measureNodes(1, Number(values.calls));
-const two = await measureNodes(2, Number(values.calls));
-print(
-  `two nodes against one, CPU per heartbeat: Redis ${(two.redisUs / one.redisUs).toFixed(2)}, servers ${(two.serverUs / one.serverUs).toFixed(2)}`,
-);
+const userCounts = values.users.split(',').filter((count) => count !== '');
+for (const users of userCounts.map(Number)) await measureUsers(users, Number(values.seconds));
+for (const perSecond of [20_000, 0]) {
+  print(perSecond === 0 ? 'as fast as they answer:' : `each node ${perSecond} heartbeats/s:`);
+  const one = await measureNodes(1, Number(values.calls), perSecond);
+  const two = await measureNodes(2, Number(values.calls), perSecond);
+  print(
+    `two nodes against one, CPU per heartbeat: Redis ${(two.redisUs / one.redisUs).toFixed(2)}, servers ${(two.serverUs / one.serverUs).toFixed(2)}`,
+  );
+}
