@@ -10,6 +10,9 @@ local ttl, start, call = ARGV[1], ARGV[2] .. 'user:status:', redis.pcall
 local others, number = {}, 0
 for user in string.gmatch(ARGV[3], '[^\n]+') do
   number = number + 1
-  if call('GETEX', start .. user, 'PX', ttl) ~= 'online' then others[#others + 1] = number end
+  local reply = call('GETEX', start .. user, 'PX', ttl)
+  -- Any other error, as of a slot on its way, is the caller's to see.
+  if type(reply) == 'table' and not string.find(reply.err, 'WRONGTYPE') then return reply end
+  if reply ~= 'online' then others[#others + 1] = number end
 end
 return others
