@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { UserState } from '../src/core/presence.ts';
 import type { ConnectionOpening, ConnectionRenewal, PresenceStore } from '../src/core/store.ts';
-import { contractPartitions, contractPolicy, type StoreHarness } from './store-harness.ts';
+import { contractPolicy, followAll, type StoreHarness } from './store-harness.ts';
 import { waitFor } from './support/wait.ts';
 
 let nextUser = 0;
@@ -51,14 +51,7 @@ export function testConnectionContract(name: string, start: () => Promise<StoreH
         lost: (partition) => assert.fail(`the feed lost partition ${partition}`),
       });
       store.onEvicted((connectionId) => evicted.push(connectionId));
-      await waitFor('the store to follow every partition', async () => {
-        try {
-          for (let partition = 0; partition < contractPartitions; partition++) await store.follow(partition);
-          return true;
-        } catch {
-          return false;
-        }
-      });
+      await followAll(store);
     });
     after(() => harness.stop());
 

@@ -5,7 +5,7 @@ import type { UserState } from '../src/core/presence.ts';
 import { blockedUsers, type PrivacyChange } from '../src/core/privacy.ts';
 import { seenBy, stranger } from '../src/core/sight.ts';
 import type { PresenceStore } from '../src/core/store.ts';
-import { contractPartitions, contractPolicy, type StoreHarness } from './store-harness.ts';
+import { contractPolicy, followAll, type StoreHarness } from './store-harness.ts';
 import { waitFor } from './support/wait.ts';
 
 let nextUser = 0;
@@ -36,14 +36,7 @@ export function testPrivacyContract(name: string, start: () => Promise<StoreHarn
         privacyChanged: (userId) => tell(userId, 'privacy'),
         lost: (partition) => assert.fail(`the feed lost partition ${partition}`),
       });
-      await waitFor('the store to follow every partition', async () => {
-        try {
-          for (let partition = 0; partition < contractPartitions; partition++) await store.follow(partition);
-          return true;
-        } catch {
-          return false;
-        }
-      });
+      await followAll(store);
     });
     after(() => harness.stop());
 

@@ -14,7 +14,7 @@ import {
 import type { ConnectionOpening, ConnectionRenewal, PresenceStore } from '../src/core/store.ts';
 import { testConnectionContract } from './connection-contract.ts';
 import { testPrivacyContract } from './privacy-contract.ts';
-import { contractPartitions, contractPolicy, type StoreHarness } from './store-harness.ts';
+import { contractPartitions, contractPolicy, followAll, type StoreHarness } from './store-harness.ts';
 import { waitFor } from './support/wait.ts';
 
 export { contractPartitions, contractPolicy, type StoreHarness } from './store-harness.ts';
@@ -44,14 +44,7 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
         privacyChanged: () => {},
         lost: (partition) => assert.fail(`the feed lost partition ${partition}`),
       });
-      await waitFor('the store to follow every partition', async () => {
-        try {
-          for (let partition = 0; partition < contractPartitions; partition++) await store.follow(partition);
-          return true;
-        } catch {
-          return false;
-        }
-      });
+      await followAll(store);
     });
     after(() => harness.stop());
 

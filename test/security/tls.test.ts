@@ -1,7 +1,6 @@
 /** Safe by default: where a server may listen, and TLS and mutual TLS on both ports. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +14,7 @@ import { WebSocket } from 'ws';
 import { ConfigError, readConfig } from '../../src/config.ts';
 import type { Log } from '../../src/observe/log.ts';
 import { Server } from '../../src/server.ts';
+import { makeAuthority, makeCertificate } from '../support/certificates.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -192,38 +192,4 @@ function handshake(port: number, version: SecureVersion): Promise<{ name: string
       socket.destroy();
     });
   });
-}
-
-function openssl(...args: string[]): void {
-  execFileSync('openssl', args, { stdio: 'pipe', timeout: 30_000 });
-}
-
-function makeAuthority(path: (name: string) => string, name: string): void {
-  const key = [
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-keyout',
-    path(`${name}.key`),
-  ];
-  openssl('req', '-x509', ...key, '-out', path(`${name}.pem`), '-days', '2', '-subj', `/CN=${name}`);
-}
-
-function makeCertificate(path: (name: string) => string, authority: string, name: string): void {
-  const key = [
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-keyout',
-    path(`${name}.key`),
-  ];
-  openssl('req', ...key, '-out', path(`${name}.csr`), '-subj', `/CN=${name}`);
-  writeFileSync(path(`${name}.ext`), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
-  const signer = ['-CA', path(`${authority}.pem`), '-CAkey', path(`${authority}.key`), '-CAcreateserial'];
-  const extensions = ['-extfile', path(`${name}.ext`), '-days', '2'];
-  openssl('x509', '-req', '-in', path(`${name}.csr`), ...signer, '-out', path(`${name}.pem`), ...extensions);
 }

@@ -1,7 +1,6 @@
 import { silentLog } from '../../src/observe/log.ts';
 import { RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis-store.ts';
-import { contractPartitions, contractPolicy } from '../store-contract.ts';
-import { waitFor } from './wait.ts';
+import { contractPartitions, contractPolicy } from '../store-harness.ts';
 
 let nextNode = 0;
 
@@ -22,15 +21,4 @@ export async function startStore(
   });
   await store.start();
   return store;
-}
-
-export async function followAll(store: RedisStore): Promise<void> {
-  await waitFor('the feed to connect', async () => {
-    try {
-      for (let partition = 0; partition < contractPartitions; partition++) await store.follow(partition);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { createClient } from 'redis';
+import { followAll } from '../../../test/store-harness.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
-import { followAll, startStore } from '../../../test/support/redis-store.ts';
+import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import type { RedisStore } from './redis-store.ts';
 

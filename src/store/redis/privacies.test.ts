@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { followAll } from '../../../test/store-harness.ts';
 import { redisCommand } from '../../../test/support/redis-command.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
-import { followAll, startStore } from '../../../test/support/redis-store.ts';
+import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import type { PrivacyChange } from '../../core/privacy.ts';
 import { seenBy, stranger } from '../../core/sight.ts';

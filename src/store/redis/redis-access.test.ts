@@ -1,16 +1,17 @@
 /** What stands between a server and its Redis: TLS, users and passwords, databases. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { createClient } from 'redis';
+import { followAll } from '../../../test/store-harness.ts';
+import { makeAuthority, makeCertificate } from '../../../test/support/certificates.ts';
 import { RedisCluster } from '../../../test/support/redis-cluster.ts';
 import { redisCommand } from '../../../test/support/redis-command.ts';
 import { RedisSentinelTrio } from '../../../test/support/redis-sentinel.ts';
 import { freePort, RedisServer } from '../../../test/support/redis-server.ts';
-import { followAll, startStore } from '../../../test/support/redis-store.ts';
+import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import { type Log, silentLog } from '../../observe/log.ts';
 import type { RedisStoreOptions } from './redis-store.ts';
@@ -75,7 +76,8 @@ describe('access to one Redis', () => {
   let tlsPort: number;
 
   before(async () => {
-    makeCertificate(path);
+    makeAuthority(path, 'ca');
+    makeCertificate(path, 'ca', 'redis');
     tlsPort = await freePort();
     redis = await RedisServer.start([
       ...['--tls-port', String(tlsPort), '--tls-auth-clients', 'no'],
@@ -145,32 +147,3 @@ it('goes by the user and password of a Cluster', async (context) => {
   await assertServes(redis.url.replace('//', '//app:secret@'));
   await assertRefused(redis.url, /NOAUTH/);
 });
-
-/** An authority, and a certificate for this machine that it signed. */
-function makeCertificate(path: (name: string) => string): void {
-  const openssl = (...args: readonly string[]) => execFileSync('openssl', args, { stdio: 'pipe' });
-  const newKey = (name: string) => [
-    '-newkey',
-    'ec',
-    '-pkeyopt',
-    'ec_paramgen_curve:P-256',
-    '-nodes',
-    '-keyout',
-    path(`${name}.key`),
-  ];
-  openssl('req', '-x509', ...newKey('ca'), '-out', path('ca.pem'), '-days', '2', '-subj', '/CN=ca');
-  openssl('req', ...newKey('redis'), '-out', path('redis.csr'), '-subj', '/CN=redis');
-  writeFileSync(path('redis.ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
-  const signer = ['-CA', path('ca.pem'), '-CAkey', path('ca.key'), '-CAcreateserial', '-days', '2'];
-  openssl(
-    'x509',
-    '-req',
-    '-in',
-    path('redis.csr'),
-    ...signer,
-    '-out',
-    path('redis.pem'),
-    '-extfile',
-    path('redis.ext'),
-  );
-}
