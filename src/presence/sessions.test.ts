@@ -48,6 +48,7 @@ describe('sessions', () => {
   let sessions: Sessions;
   let store: MemoryStore;
   let connections: Connections;
+  let hub: WatchHub;
 
   beforeEach(async () => {
     const ttlMs = 10_000;
@@ -59,7 +60,7 @@ describe('sessions', () => {
       lastSeenTtlMs: 60_000,
       clock: { nowMs: Date.now },
     });
-    const hub = new WatchHub({
+    hub = new WatchHub({
       store,
       partitions: 4,
       maxWatchedUsers: 10_000,
@@ -183,9 +184,15 @@ describe('sessions', () => {
     await store.setOnline('star', null);
     const turns: number[] = [];
     while (turns.at(-1) !== links.length && turns.length < 100) {
+      assert.equal(
+        hub.stats().fanOut.count,
+        0,
+        `the fan-out was over when so many were told: ${turns.at(-1)}`,
+      );
       await new Promise((resolve) => setImmediate(resolve));
       turns.push(told());
     }
+    await waitFor('the end of the fan-out', () => hub.stats().fanOut.count === 1);
     assert.equal(turns.at(-1), links.length);
     assert.ok(turns.length >= 3, `told so many after each turn: ${turns}`);
   });

@@ -49,6 +49,8 @@ export interface HubStats {
   readonly fanOut: Histogram;
 }
 
+/** To how many the outboxes of transports and sessions write in one turn of the event loop. */
+const watchersToldInTurn = 512;
 /** Last seen of an ONLINE user moves with every heartbeat, unseen by the feed: how old it may be in an answer, ms. */
 const lastSeenStaleMs = 1000;
 
@@ -68,6 +70,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
   /** From the arrival of a transition until it was written to every watcher's socket, seconds. */
   readonly #fanOut = new Histogram();
   #fanOutBeganMs: number | undefined;
+  #fanOutOffers = 0;
   #onTransitions: ((states: readonly UserState[]) => void) | undefined;
   #subscriptions = 0;
   #watches = 0;
@@ -248,16 +251,23 @@ export class WatchHub implements FeedListener, WatchRegistry {
     this.#options.log.debug({ err: error }, 'privacy not read yet');
   }
 
-  /** Sockets are written at the end of a turn of the event loop, so that is when a fan-out is over. */
+  /** Sockets are written in the turns of the event loop after this one, so many in each; then the fan-out is over. */
   #timeFanOut(): void {
     if (this.#fanOutBeganMs !== undefined) return;
     const beganMs = performance.now();
     this.#fanOutBeganMs = beganMs;
-    setImmediate(() => {
+    this.#fanOutOffers = 0;
+    let turns = 0;
+    const turn = () => {
+      if (turns++ * watchersToldInTurn < this.#fanOutOffers) {
+        setImmediate(turn);
+        return;
+      }
       this.#fanOut.observeSince(beganMs);
       this.#options.tracing?.report('fan-out', beganMs, { 'pilotlight.watches': this.#watches });
       this.#fanOutBeganMs = undefined;
-    });
+    };
+    setImmediate(turn);
   }
 
   #reloadingPartitions(): number {
@@ -352,6 +362,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
     const before = user.state;
     user.state = state;
     user.readAtMs = performance.now();
+    this.#fanOutOffers += user.watchers.size;
     if (before?.privacy || state.privacy) {
       tellApart(this.sights, user, before, state);
       return;
