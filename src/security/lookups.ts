@@ -60,7 +60,7 @@ const defaultBounds = { waiting: 100_000, yes: 200_000, no: 50_000 };
 /** What callers ask in this time goes out together. */
 const windowMs = 2;
 /** After a failure: how long what was heard before serves without a new question. */
-const pauseMs = 1000;
+export const lookupPauseMs = 1000;
 const maxAgeBoundMs = 24 * 60 * 60 * 1000;
 const nobodySaid: Answer = { verdict: 'unknown', freshUntilMs: 0, staleUntilMs: 0 };
 
@@ -221,7 +221,7 @@ export class Lookups {
 
   #failed(error: unknown): void {
     this.#asks.failed++;
-    this.#pausedUntilMs = performance.now() + pauseMs;
+    this.#pausedUntilMs = performance.now() + lookupPauseMs;
     if (this.#isFailing) return;
     this.#isFailing = true;
     this.#options.log.warn(

@@ -3,7 +3,7 @@ import type { Log } from '../observe/log.ts';
 import type { LookupStats } from '../observe/lookup-stats.ts';
 import type { UserDirectory } from '../presence/presence-api.ts';
 import { lookUpByHttp } from './http-lookup.ts';
-import { type Judgement, type LookupReply, Lookups } from './lookups.ts';
+import { type Judgement, type LookupReply, Lookups, lookupPauseMs } from './lookups.ts';
 
 export interface CachedDirectoryOptions {
   /** Asks which of these users there are. Rejects when that cannot be known. */
@@ -68,5 +68,7 @@ function withoutNo(userIds: readonly string[], { no, unknown }: Judgement): read
 }
 
 function unavailable(): PresenceError {
-  return new PresenceError('REDIS_ERROR', 'the user directory does not answer');
+  return new PresenceError('REDIS_ERROR', 'the user directory does not answer', {
+    retryAfterMs: lookupPauseMs,
+  });
 }

@@ -4,7 +4,7 @@ import { checkUserIds } from '../core/user-id.ts';
 import type { Log } from '../observe/log.ts';
 import type { LookupStats } from '../observe/lookup-stats.ts';
 import { lookUpByHttp } from './http-lookup.ts';
-import { type Judgement, Lookups } from './lookups.ts';
+import { type Judgement, Lookups, lookupPauseMs } from './lookups.ts';
 
 /** Judges users whom somebody else wants to see. */
 type JudgeOthers = (principal: Principal, userIds: readonly string[]) => Judgement | Promise<Judgement>;
@@ -83,6 +83,7 @@ export function watchRefused(userIds: readonly string[]): PresenceError {
 /** @param userIds at least one */
 export function policySilent(userIds: readonly string[]): PresenceError {
   return new PresenceError('REDIS_ERROR', `nobody can say now whether you may watch user ${userIds[0]}`, {
+    retryAfterMs: lookupPauseMs,
     userIds,
   });
 }

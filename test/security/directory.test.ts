@@ -216,6 +216,8 @@ describe('a user directory that fails', () => {
       const get = (userId: string) => codeOf(server.client.getUserStatus({ userId }));
       await waitFor('the engine', async () => /the user directory/.test(await get('ada')));
       assert.equal(await get('ada'), 'REDIS_ERROR: the user directory does not answer');
+      const answer = await fetch(`${server.httpUrl}/v1/users/ada/status`);
+      assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1']);
       await redisCommand(redis.port, 'SET', 'user:directory', 'no set');
       assert.equal(await get('ada'), 'REDIS_ERROR: the user directory does not answer');
       await redisCommand(redis.port, 'DEL', 'user:directory');
