@@ -103,7 +103,7 @@ describe('bad input', () => {
   it('10,000 users are watched by one, 10,001 are not, and none is not', async () => {
     const userIds = Array.from({ length: 10_001 }, (_, i) => `watched-${i}`);
     const watcher = new Watcher(server.client, userIds.slice(1));
-    await waitFor('all snapshots', () => watcher.events.length === 10_000, 20_000);
+    await watcher.has(10_000, 20_000);
     await watcher.stop();
     await refuses(
       new Watcher(server.client, userIds).ended.then((error) => Promise.reject(error)),

@@ -131,7 +131,7 @@ function testFlows(
       await client.setUserStatus({ userId: 'gwen', status: ONLINE });
       const observer = new Watcher(remote, ['gwen']);
       const own = new Watcher(client, ['ada'], 'gwen');
-      await waitFor('both to be served', () => own.events.length === 1 && observer.events.length === 1);
+      await Promise.all([own.has(1), observer.has(1)]);
       await own.stop();
       await observer.sees('gwen', '[ONLINE] OFFLINE');
       assert.equal(observer.events[1]?.cause, Cause.DISCONNECT);
@@ -143,12 +143,12 @@ function testFlows(
       const observer = new Watcher(remote, ['hedy']);
       for (let turn = 0; turn < 5; turn++) {
         const own = new Watcher(turn % 2 === 0 ? client : remote, ['ada'], 'hedy');
-        await waitFor('the subscription', () => own.events.length === 1);
+        await own.has(1);
         await client.sendHeartbeat({ userId: 'hedy' });
         await own.stop();
       }
       const last = new Watcher(client, ['ada'], 'hedy');
-      await waitFor('the subscription', () => last.events.length === 1);
+      await last.has(1);
       await sleep(300);
       assert.equal(observer.story('hedy'), '[ONLINE]');
       await Promise.all([last.stop(), observer.stop()]);
@@ -183,7 +183,7 @@ function testFlows(
     it('1,000 concurrent updates of 50 users by 20 clients: in order, no duplicate, the truth at the end', async () => {
       const userIds = Array.from({ length: 50 }, (_, i) => `storm-${i}`);
       const watchers = servers.map((server) => new Watcher(server.newClient(), userIds));
-      await waitFor('the snapshots', () => watchers.every(({ events }) => events.length === 50));
+      await Promise.all(watchers.map((watcher) => watcher.has(50)));
       const clients = Array.from({ length: 20 }, (_, i) =>
         (servers[i % servers.length] as TestServer).newClient(),
       );
@@ -217,7 +217,7 @@ function testFlows(
 
     it('leaks nothing: open streams and maps are empty when everybody has gone', async () => {
       const watchers = servers.map((server) => new Watcher(server.newClient(), ['ada', 'bea'], 'kay'));
-      await waitFor('the snapshots', () => watchers.every(({ events }) => events.length === 2));
+      await Promise.all(watchers.map((watcher) => watcher.has(2)));
       await Promise.all(watchers.map((watcher) => watcher.stop()));
       for (const { server } of servers) {
         await waitFor(

@@ -4,14 +4,14 @@ import { describe, it } from 'node:test';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { errorCode, startServer, Watcher } from './support/pilotlight.ts';
-import { RedisServer } from './support/redis-server.ts';
+import { keepsData, RedisServer } from './support/redis-server.ts';
 import { waitFor } from './support/wait.ts';
 
 describe('Redis away', () => {
   it('at the start: the server serves REDIS_ERROR, is not ready, and resumes by itself', async () => {
     const redis = await RedisServer.start();
     await redis.kill();
-    const server = await startServer({ REDIS_URL: redis.url, REDIS_TIMEOUT: '300ms' });
+    const server = await startServer({ REDIS_URL: redis.url });
     const startMs = performance.now();
     await assert.rejects(server.client.getUserStatus({ userId: 'u' }), (error) => {
       assert.equal(errorCode(error), 'REDIS_ERROR');
@@ -31,14 +31,10 @@ describe('Redis away', () => {
   });
 
   it('while serving: streams stay open and are brought up to date', async () => {
-    const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'always']);
-    const server = await startServer({
-      REDIS_URL: redis.url,
-      REDIS_TIMEOUT: '300ms',
-      USER_STATUS_TTL: '5s',
-    });
+    const redis = await RedisServer.start(keepsData);
+    const server = await startServer({ REDIS_URL: redis.url, USER_STATUS_TTL: '5s' });
     const watcher = new Watcher(server.client, ['ada', 'bea']);
-    await waitFor('the snapshots', () => watcher.events.length === 2);
+    await watcher.has(2);
     await server.client.setUserStatus({ userId: 'ada', status: UserStatus.ONLINE });
     await watcher.sees('ada', '[OFFLINE] ONLINE');
     await redis.kill();

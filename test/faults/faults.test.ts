@@ -10,7 +10,7 @@ import { crc16 } from '../../src/core/partition.ts';
 import { RedisCluster } from '../support/redis-cluster.ts';
 import { redisCommand } from '../support/redis-command.ts';
 import { RedisSentinelTrio } from '../support/redis-sentinel.ts';
-import { RedisServer } from '../support/redis-server.ts';
+import { keepsData, RedisServer } from '../support/redis-server.ts';
 import { crashNode, crashRedis, cutFeed, freezeRedis, isolateNode, restartNode } from './faults.ts';
 import type { ServerProcess } from './server-process.ts';
 import { TcpProxy } from './tcp-proxy.ts';
@@ -34,7 +34,7 @@ function ending<Started extends { stop(): Promise<void> }>(context: TestContext,
 
 describe('faults', () => {
   it('survives restarts, crashes, cuts and pauses of nodes and of Redis', async (context) => {
-    const redis = ending(context, await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'no']));
+    const redis = ending(context, await RedisServer.start(keepsData));
     const proxy = ending(context, await TcpProxy.start(redis.port));
     const { url } = redis;
     const way = `redis://127.0.0.1:${proxy.port}`;

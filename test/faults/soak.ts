@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseDuration } from '../../src/config.ts';
-import { RedisServer } from '../support/redis-server.ts';
+import { keepsData, RedisServer } from '../support/redis-server.ts';
 import { crashNode, crashRedis, cutFeed, freezeRedis, isolateNode, restartNode } from './faults.ts';
 import { Random } from './random.ts';
 import type { ServerProcess } from './server-process.ts';
@@ -23,7 +23,7 @@ const say = (line: string): void => {
 
 // Rewritten often, so that what a crashed Redis has to load does not grow with the length of the run.
 const rewrites = ['--auto-aof-rewrite-min-size', '8mb'];
-const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'no', ...rewrites]);
+const redis = await RedisServer.start([...keepsData, ...rewrites]);
 const proxy = await TcpProxy.start(redis.port);
 const random = new Random(seed);
 const way = `redis://127.0.0.1:${proxy.port}`;

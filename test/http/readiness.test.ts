@@ -10,7 +10,7 @@ import { waitFor } from '../support/wait.ts';
 describe('readiness', () => {
   it('is there with Redis, goes with it, and comes back, watchers and all', async () => {
     const redis = await RedisServer.start();
-    const server = await startServer({ REDIS_URL: redis.url, REDIS_TIMEOUT: '200ms' });
+    const server = await startServer({ REDIS_URL: redis.url });
     const ready = () => request(`${server.httpUrl}/readyz`);
     try {
       // On a busy machine it may take longer than the start waits for.

@@ -76,7 +76,9 @@ export class Watcher extends Story {
       }
       return null;
     } catch (error) {
-      return ConnectError.from(error);
+      const ended = ConnectError.from(error);
+      this.failure = ended;
+      return ended;
     }
   }
 }

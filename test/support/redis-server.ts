@@ -19,6 +19,12 @@ export async function freePort(): Promise<number> {
 /** Long, since it may have much to load on a busy machine. */
 const startTimeoutMs = 60_000;
 
+/**
+ * Options of a Redis that has its data again after a kill: every write is in the file before its answer. No fsync, which
+ * guards against a fall of the machine only, and takes however long a busy disk does.
+ */
+export const keepsData = ['--appendonly', 'yes', '--appendfsync', 'no'];
+
 /** A real redis-server of the test's own, on a free port, with a data folder that goes with it. */
 export class RedisServer {
   readonly port: number;

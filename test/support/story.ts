@@ -4,6 +4,8 @@ import { waitFor } from './wait.ts';
 /** What a watcher has been told so far. */
 export class Story {
   readonly events: StatusUpdateEvent[] = [];
+  /** Why nothing more will come; undefined: it goes on. */
+  protected failure: Error | undefined;
 
   of(userId: string): StatusUpdateEvent[] {
     return this.events.filter((event) => event.userId === userId);
@@ -16,10 +18,27 @@ export class Story {
       .join(' ');
   }
 
+  /** Waits for so many events; fails with what ended the watch, where it ended before. */
+  async has(count: number, timeoutMs?: number): Promise<void> {
+    await waitFor(
+      () => `${count} events; there are ${this.events.length}`,
+      () => {
+        if (this.events.length === count) return true;
+        if (this.failure) throw this.failure;
+        return false;
+      },
+      timeoutMs,
+    );
+  }
+
   async sees(userId: string, story: string): Promise<void> {
     await waitFor(
       () => `${userId} to be seen as ${story}; it is ${this.story(userId)}`,
-      () => this.story(userId) === story,
+      () => {
+        if (this.story(userId) === story) return true;
+        if (this.failure) throw this.failure;
+        return false;
+      },
     );
   }
 }

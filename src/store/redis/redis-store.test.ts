@@ -5,7 +5,7 @@ import { createClient } from 'redis';
 import { contractPartitions, contractPolicy } from '../../../test/store-contract.ts';
 import { followAll } from '../../../test/store-harness.ts';
 import { redisCommand } from '../../../test/support/redis-command.ts';
-import { RedisServer } from '../../../test/support/redis-server.ts';
+import { keepsData, RedisServer } from '../../../test/support/redis-server.ts';
 import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import { PresenceError } from '../../core/errors.ts';
@@ -206,8 +206,8 @@ describe('redis store, faults', () => {
   it('starts without Redis, fails calls at once, and serves when it comes', async () => {
     const redis = await RedisServer.start();
     await redis.kill();
-    const store = await startStore(redis, { timeoutMs: 200 });
-    await assertEngineError(store.heartbeat('u'), 200);
+    const store = await startStore(redis, { timeoutMs: 500 });
+    await assertEngineError(store.heartbeat('u'), 500);
     assert.equal(store.available, false);
     await redis.run();
     await waitFor('the store to be available', () => store.available);
@@ -217,7 +217,7 @@ describe('redis store, faults', () => {
   });
 
   it('starts without Redis, and refuses one that comes with data of other PARTITIONS, until that is mended', async () => {
-    const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'always']);
+    const redis = await RedisServer.start(keepsData);
     await redisCommand(redis.port, 'SET', 'presence:partitions', '1000');
     await redis.kill();
     const errors: string[] = [];
@@ -225,7 +225,7 @@ describe('redis store, faults', () => {
       ...silentLog,
       error: (fields: object) => errors.push(JSON.stringify(fields)),
     } as unknown as Log;
-    const store = await startStore(redis, { timeoutMs: 200, log });
+    const store = await startStore(redis, { timeoutMs: 500, log });
     await redis.run();
     await waitFor('the refusal', () => errors.length > 0);
     assert.match(errors[0] as string, /start with PARTITIONS=1000/);
@@ -243,13 +243,13 @@ describe('redis store, faults', () => {
 
   it('answers within the timeout when Redis hangs, fails at once after that, and resumes', async () => {
     const redis = await RedisServer.start();
-    const store = await startStore(redis, { timeoutMs: 200, ttlMs: 60_000 });
+    const store = await startStore(redis, { timeoutMs: 500, ttlMs: 60_000 });
     await waitFor('the store to be available', () => store.available);
     await store.setOnline('u', null);
     redis.signal('SIGSTOP');
-    await assertEngineError(store.heartbeat('u'), 200);
+    await assertEngineError(store.heartbeat('u'), 500);
     const startMs = performance.now();
-    for (let call = 0; call < 100; call++) await assertEngineError(store.read(['u']), 200);
+    for (let call = 0; call < 100; call++) await assertEngineError(store.read(['u']), 500);
     assert.ok(performance.now() - startMs < 2000, 'later calls wait for nothing');
     redis.signal('SIGCONT');
     await waitFor('the store to be available', () => store.available);
@@ -259,7 +259,7 @@ describe('redis store, faults', () => {
   });
 
   it('declares nobody OFFLINE because of an outage: leases get one more TTL', async () => {
-    const redis = await RedisServer.start(['--appendonly', 'yes', '--appendfsync', 'always']);
+    const redis = await RedisServer.start(keepsData);
     const store = await startStore(redis, { ttlMs: 2500 });
     const told: string[] = [];
     store.onFeed({
