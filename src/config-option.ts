@@ -47,3 +47,11 @@ export function integer(min: number, max: number): (text: string) => number {
     return value;
   };
 }
+
+export function oneOf<Name extends string>(names: readonly Name[]): (text: string) => Name {
+  return (text) => {
+    const known = names.find((name) => name === text);
+    if (known === undefined) throw new Error(`must be one of ${names.join(', ')}`);
+    return known;
+  };
+}

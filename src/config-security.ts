@@ -1,5 +1,6 @@
 /** The options of authentication, TLS and limits: a part of the table in config.ts. */
-import { type ConfigOption, day, duration, integer, minute, option, second } from './config-option.ts';
+import { type ConfigOption, day, duration, integer, minute, oneOf, option, second } from './config-option.ts';
+import type { LimitsOptions } from './security/limits.ts';
 
 export const authMethods = ['jwt', 'api-keys'] as const;
 export type AuthMethod = (typeof authMethods)[number];
@@ -26,7 +27,7 @@ export type UserDirectoryKind = (typeof userDirectories)[number];
 export const watchPolicies = ['all', 'claims', 'http'] as const;
 export type WatchPolicyKind = (typeof watchPolicies)[number];
 
-export interface SecurityConfig {
+export interface SecurityConfig extends LimitsOptions {
   /** Empty: no authentication, everybody may do everything. */
   readonly auth: readonly AuthMethod[];
   readonly authJwtSecret: string | undefined;
@@ -56,22 +57,7 @@ export interface SecurityConfig {
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
   readonly tlsClientCa: string | undefined;
-  readonly rateLimitCalls: number;
-  readonly rateLimitUpdates: number;
-  readonly rateLimitWatchEdits: number;
-  readonly rateLimitConnections: number;
-  readonly rateLimitBackendFactor: number;
-  readonly rateLimitAddressCalls: number;
-  readonly rateLimitAddressUpdates: number;
-  readonly rateLimitAddressWatchEdits: number;
-  readonly rateLimitAddressConnections: number;
-  readonly rateLimitAuthFailures: number;
   readonly maxConnections: number;
-  readonly maxStreams: number;
-  readonly maxWatchEdges: number;
-  readonly maxMemoryBytes: number;
-  readonly maxCalls: number;
-  readonly maxTurnMs: number;
 }
 
 type SecurityOptions = { readonly [Key in keyof SecurityConfig]: ConfigOption<SecurityConfig[Key]> };
@@ -109,56 +95,16 @@ export const securityOptions: SecurityOptions = {
   tlsCert: option('TLS_CERT', '', 'a file: PEM; with TLS_KEY', text),
   tlsKey: option('TLS_KEY', '', 'a file: PEM; with TLS_CERT', text),
   tlsClientCa: option('TLS_CLIENT_CA', '', 'a file: PEM; needs TLS_CERT', text),
-  rateLimitCalls: option('RATE_LIMIT_CALLS', '100', '0 to 1000000; 0: no limit', integer(0, 1_000_000)),
-  rateLimitUpdates: option('RATE_LIMIT_UPDATES', '20', '0 to 1000000; 0: no limit', integer(0, 1_000_000)),
-  rateLimitWatchEdits: option(
-    'RATE_LIMIT_WATCH_EDITS',
-    '5000',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitConnections: option(
-    'RATE_LIMIT_CONNECTIONS',
-    '20',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitBackendFactor: option(
-    'RATE_LIMIT_BACKEND_FACTOR',
-    '1000',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitAddressCalls: option(
-    'RATE_LIMIT_ADDRESS_CALLS',
-    '0',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitAddressUpdates: option(
-    'RATE_LIMIT_ADDRESS_UPDATES',
-    '0',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitAddressWatchEdits: option(
-    'RATE_LIMIT_ADDRESS_WATCH_EDITS',
-    '0',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitAddressConnections: option(
-    'RATE_LIMIT_ADDRESS_CONNECTIONS',
-    '0',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
-  rateLimitAuthFailures: option(
-    'RATE_LIMIT_AUTH_FAILURES',
-    '60',
-    '0 to 1000000; 0: no limit',
-    integer(0, 1_000_000),
-  ),
+  rateLimitCalls: rate('RATE_LIMIT_CALLS', '100'),
+  rateLimitUpdates: rate('RATE_LIMIT_UPDATES', '20'),
+  rateLimitWatchEdits: rate('RATE_LIMIT_WATCH_EDITS', '5000'),
+  rateLimitConnections: rate('RATE_LIMIT_CONNECTIONS', '20'),
+  rateLimitBackendFactor: rate('RATE_LIMIT_BACKEND_FACTOR', '1000'),
+  rateLimitAddressCalls: rate('RATE_LIMIT_ADDRESS_CALLS', '0'),
+  rateLimitAddressUpdates: rate('RATE_LIMIT_ADDRESS_UPDATES', '0'),
+  rateLimitAddressWatchEdits: rate('RATE_LIMIT_ADDRESS_WATCH_EDITS', '0'),
+  rateLimitAddressConnections: rate('RATE_LIMIT_ADDRESS_CONNECTIONS', '0'),
+  rateLimitAuthFailures: rate('RATE_LIMIT_AUTH_FAILURES', '60'),
   maxConnections: option('MAX_CONNECTIONS', '100000', '1 to 10000000', integer(1, 10_000_000)),
   maxStreams: option('MAX_STREAMS', '100000', '0 to 10000000; 0: no limit', integer(0, 10_000_000)),
   maxWatchEdges: option(
@@ -259,6 +205,10 @@ function lookupProblems(config: SecurityConfig & { readonly redisUrl: string | u
   return problems;
 }
 
+function rate(name: string, fallback: string): ConfigOption<number> {
+  return option(name, fallback, '0 to 1000000; 0: no limit', integer(0, 1_000_000));
+}
+
 function auth(value: string): readonly AuthMethod[] {
   if (value === '') return [];
   return value.split(',').map((part) => {
@@ -266,14 +216,6 @@ function auth(value: string): readonly AuthMethod[] {
     if (!method) throw new Error(`must be ${authMethods.join(', ')}, or both`);
     return method;
   });
-}
-
-function oneOf<Name extends string>(names: readonly Name[]): (value: string) => Name {
-  return (value) => {
-    const known = names.find((name) => name === value);
-    if (known === undefined) throw new Error(`must be one of ${names.join(', ')}`);
-    return known;
-  };
 }
 
 function redisKey(value: string): string {
@@ -297,14 +239,11 @@ function secret(value: string): string | undefined {
 }
 
 function algorithm(value: string): JwtAlgorithm | undefined {
-  if (value === '') return undefined;
-  const known = jwtAlgorithms.find((it) => it === value);
-  if (!known) throw new Error(`must be one of ${jwtAlgorithms.join(', ')}`);
-  return known;
+  return value === '' ? undefined : oneOf(jwtAlgorithms)(value);
 }
 
 /** A service that this server asks: over TLS, unless it is on this machine. */
-export function backendUrl(value: string): string | undefined {
+function backendUrl(value: string): string | undefined {
   if (value === '') return undefined;
   const url = URL.canParse(value) ? new URL(value) : undefined;
   const isLocal = url !== undefined && ['localhost', '127.0.0.1', '[::1]'].includes(url.hostname);

@@ -1,4 +1,4 @@
-import { type ConfigOption, day, duration, integer, minute, option, second } from './config-option.ts';
+import { type ConfigOption, day, duration, integer, minute, oneOf, option, second } from './config-option.ts';
 import { type SecurityConfig, securityOptions, securityProblems } from './config-security.ts';
 import { parseRedisTarget } from './core/redis-target.ts';
 import { type LogLevel, logLevels } from './observe/log.ts';
@@ -85,7 +85,7 @@ export const configOptions: Options = {
     origins,
   ),
   ...securityOptions,
-  logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), logLevel),
+  logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), oneOf(logLevels)),
 };
 
 /** Never shown: URLs may hold a password. */
@@ -169,10 +169,4 @@ function origins(text: string): readonly string[] {
     }
     return origin;
   });
-}
-
-function logLevel(text: string): LogLevel {
-  const level = logLevels.find((known) => known === text);
-  if (!level) throw new Error(`must be one of ${logLevels.join(', ')}`);
-  return level;
 }

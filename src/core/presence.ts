@@ -379,6 +379,11 @@ export function stateOf(userId: string, record: PresenceRecord, ttlMs: number): 
   };
 }
 
+/** What readers see of a user never heard of. */
+export function unknownState(userId: string): UserState {
+  return stateOf(userId, unknownRecord, 0);
+}
+
 const nobody: readonly string[] = Object.freeze([]);
 
 function changed(record: PresenceRecord): Outcome {

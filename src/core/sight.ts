@@ -1,5 +1,5 @@
 import { type CustomStatus, dropExpired } from './custom-status.ts';
-import { type UserState, unknownRecord } from './presence.ts';
+import { type UserState, unknownState } from './presence.ts';
 import type { Face, Hide, Privacy } from './privacy.ts';
 import type { ConnectionSeen } from './store.ts';
 
@@ -172,7 +172,7 @@ function conceal(state: UserState): UserState {
 function remembered(state: UserState, { nowMs, lastSeenTtlMs }: SightRules): UserState {
   const { userId, status, changedAtMs, version } = state;
   if (status === 'ONLINE' || version === 0 || nowMs < changedAtMs + lastSeenTtlMs) return state;
-  return withoutPrivacy({ ...unknownRecord, userId, customStatus: null });
+  return unknownState(userId);
 }
 
 function withoutPrivacy(state: UserState): UserState {

@@ -1,7 +1,7 @@
 import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
-import type { LastSeenVisibility, Privacy } from '../core/privacy.ts';
+import type { Privacy, PrivacyChange } from '../core/privacy.ts';
 import type { Viewer } from '../core/sight.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type { Subscription, WatchSink } from './subscription.ts';
@@ -24,13 +24,8 @@ export interface UserDirectory {
   known(userIds: readonly string[]): readonly string[] | Promise<readonly string[]>;
 }
 
-/** What a caller asks to change of a user's privacy; null: as it is. */
-export interface PrivacyRequest {
-  readonly invisible: boolean | null;
-  readonly lastSeen: LastSeenVisibility | null;
-  readonly addBlocked: readonly string[];
-  readonly removeBlocked: readonly string[];
-}
+/** What a caller asks to change of a user's privacy; the bound is the server's. */
+export type PrivacyRequest = Omit<PrivacyChange, 'maxBlockedUsers'>;
 
 /** What a caller can do: PresenceService for everybody, or the same within what one caller may. */
 export interface PresenceApi {

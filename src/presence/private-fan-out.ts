@@ -1,10 +1,8 @@
 import type { UserState } from '../core/presence.ts';
 import { insider, stranger, type Viewer } from '../core/sight.ts';
+import { maxTimerMs } from '../core/timer.ts';
 import { isNews, type Sights } from './sights.ts';
 import type { WatchEvent, WatchedUser } from './subscription.ts';
-
-/** Longest wait of a Node timer. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /**
  * Tells the watchers of a user who has privacy, or had it before, of a change: each what it sees, and only those who see

@@ -7,6 +7,7 @@ import { openAccess, type SessionAccess, type ViewedPresence } from './presence-
 import { Session, type SessionHost, type SessionTimings } from './session.ts';
 import type { SessionEnd } from './session-ends.ts';
 import type { SessionLink } from './session-messages.ts';
+import { watchersToldInTurn } from './subscription.ts';
 
 export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> {
   readonly helloTimeoutMs?: number;
@@ -31,8 +32,6 @@ const wheelSlots = 1024;
 const drainStepMs = 50;
 /** How long before a session's time to leave its lease is renewed. */
 const renewLeadMs = 250;
-/** Sessions flushed before the event loop goes round: about 5 ms of writing. */
-const flushSliceSessions = 512;
 
 /** All sessions of this node: one clockwork for their timeouts, one flush per turn for their events. */
 export class Sessions implements SessionHost {
@@ -165,8 +164,8 @@ export class Sessions implements SessionHost {
 
   /** However many sessions a change goes to, calls and timers get their turn between the slices. */
   #flushSlice(): void {
-    const slice = this.#unflushed.slice(0, flushSliceSessions);
-    this.#unflushed = this.#unflushed.slice(flushSliceSessions);
+    const slice = this.#unflushed.slice(0, watchersToldInTurn);
+    this.#unflushed = this.#unflushed.slice(watchersToldInTurn);
     if (this.#unflushed.length > 0) setImmediate(() => this.#flushSlice());
     for (const session of slice) session.flush();
   }

@@ -10,6 +10,9 @@ export interface WatchEvent {
   readonly snapshot: boolean;
 }
 
+/** To how many watchers is written in one turn of the event loop, about 5 ms; the gRPC server's outbox has the same. */
+export const watchersToldInTurn = 512;
+
 /** Where a watcher's events go: a stream, a socket. */
 export interface WatchSink {
   /** Takes an event. false: it is full now, and wants no more until `Subscription.drained` is called. */

@@ -16,6 +16,7 @@ import {
   type WatchedUser,
   type WatchRegistry,
   type WatchSink,
+  watchersToldInTurn,
 } from './subscription.ts';
 
 export interface WatchHubOptions extends SightsOptions {
@@ -49,8 +50,6 @@ export interface HubStats {
   readonly fanOut: Histogram;
 }
 
-/** To how many the outboxes of transports and sessions write in one turn of the event loop. */
-const watchersToldInTurn = 512;
 /** Last seen of an ONLINE user moves with every heartbeat, unseen by the feed: how old it may be in an answer, ms. */
 const lastSeenStaleMs = 1000;
 

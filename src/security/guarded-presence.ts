@@ -4,6 +4,7 @@ import type { Activity, Status, UserState } from '../core/presence.ts';
 import { mayRead, mayReadConnections, mayUpdate, type Principal } from '../core/principal.ts';
 import type { Privacy } from '../core/privacy.ts';
 import type { ConnectionSeen } from '../core/store.ts';
+import { maxTimerMs } from '../core/timer.ts';
 import {
   type EndableSink,
   type HeartbeatResult,
@@ -17,9 +18,6 @@ import type { Subscription } from '../presence/subscription.ts';
 import { expired } from './authenticator.ts';
 import { PolicedWatch } from './policed-watch.ts';
 import type { WatchPolicy } from './watch-policy.ts';
-
-/** Longest wait of a Node timer. */
-const maxTimerMs = 2 ** 31 - 1;
 
 export interface GuardedPresenceOptions {
   readonly presence: PresenceApi;

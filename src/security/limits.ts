@@ -51,6 +51,7 @@ export const refusals = [
 ] as const;
 export type Refusal = (typeof refusals)[number];
 export type Rate = 'calls' | 'updates' | 'watch-edits';
+type Rates = Readonly<Record<Rate | 'connections', TokenBuckets>>;
 
 /** When a newcomer who found no room should come back, ms. */
 const comeBackMs = 5000;
@@ -63,11 +64,9 @@ const memoryAgeMs = 250;
 export class Limits {
   readonly #options: LimitsOptions;
   readonly #load: () => Load;
-  readonly #users: Readonly<Record<Rate, TokenBuckets>>;
-  readonly #backends: Readonly<Record<Rate, TokenBuckets>>;
-  readonly #addresses: Readonly<Record<Rate, TokenBuckets>>;
-  readonly #attempts: { readonly users: TokenBuckets; readonly backends: TokenBuckets };
-  readonly #connections: TokenBuckets;
+  readonly #users: Rates;
+  readonly #backends: Rates;
+  readonly #addresses: Rates;
   readonly #authFailures: TokenBuckets;
   readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
   readonly #overload: Overload;
@@ -82,6 +81,7 @@ export class Limits {
       calls: new TokenBuckets(options.rateLimitCalls * factor),
       updates: new TokenBuckets(options.rateLimitUpdates * factor),
       'watch-edits': new TokenBuckets(options.rateLimitWatchEdits * factor),
+      connections: new TokenBuckets(options.rateLimitConnections * factor),
     });
     this.#users = perPrincipal(1);
     this.#backends = perPrincipal(options.rateLimitBackendFactor);
@@ -89,13 +89,8 @@ export class Limits {
       calls: new TokenBuckets(options.rateLimitAddressCalls),
       updates: new TokenBuckets(options.rateLimitAddressUpdates),
       'watch-edits': new TokenBuckets(options.rateLimitAddressWatchEdits),
+      connections: new TokenBuckets(options.rateLimitAddressConnections),
     };
-    const { rateLimitConnections, rateLimitBackendFactor } = options;
-    this.#attempts = {
-      users: new TokenBuckets(rateLimitConnections),
-      backends: new TokenBuckets(rateLimitConnections * rateLimitBackendFactor),
-    };
-    this.#connections = new TokenBuckets(options.rateLimitAddressConnections);
     this.#overload = new Overload(options.maxTurnMs);
     this.#authFailures = new TokenBuckets(options.rateLimitAuthFailures / 60, options.rateLimitAuthFailures);
   }
@@ -107,8 +102,7 @@ export class Limits {
 
   /** @throws PresenceError RATE_LIMITED */
   take(rate: Rate, principal: Principal | null, address: string, cost = 1): void {
-    const own = principal?.kind === 'backend' ? this.#backends[rate] : this.#users[rate];
-    const ownWaitMs = principal === null ? 0 : own.take(principal.id, cost);
+    const ownWaitMs = principal === null ? 0 : this.#ratesOf(principal)[rate].take(principal.id, cost);
     const waitMs = ownWaitMs || this.#addresses[rate].take(address, cost);
     if (waitMs > 0) throw this.#refuse(rate, waitMs, `too many ${rate.replace('-', ' ')}`);
   }
@@ -129,14 +123,13 @@ export class Limits {
    * @throws PresenceError RATE_LIMITED
    */
   takeConnection(principal: Principal): void {
-    const { users, backends } = this.#attempts;
-    const waitMs = (principal.kind === 'backend' ? backends : users).take(principal.id, 1);
+    const waitMs = this.#ratesOf(principal).connections.take(principal.id, 1);
     if (waitMs > 0) throw this.#refuse('connections', waitMs, 'too many connections');
   }
 
   /** A new TCP connection of this address. false: one too many. */
   mayConnect(address: string): boolean {
-    if (this.#connections.take(address, 1) === 0) return true;
+    if (this.#addresses.connections.take(address, 1) === 0) return true;
     this.#refused.connections++;
     return false;
   }
@@ -210,6 +203,10 @@ export class Limits {
     if (maxWatchEdges > 0 && this.#load().watchEdges + added > maxWatchEdges) {
       throw this.#refuse('watch-edges', comeBackMs, 'the server watches as many users as it may');
     }
+  }
+
+  #ratesOf({ kind }: Principal): Rates {
+    return kind === 'backend' ? this.#backends : this.#users;
   }
 
   #refuse(refusal: Refusal, retryAfterMs: number, message: string): PresenceError {

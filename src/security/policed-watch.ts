@@ -1,4 +1,5 @@
 import type { PresenceError } from '../core/errors.ts';
+import { maxTimerMs } from '../core/timer.ts';
 import type { Judgement } from './lookups.ts';
 import { policySilent, watchRefused } from './watch-policy.ts';
 
@@ -13,8 +14,6 @@ export interface PolicedWatchOptions {
 
 /** However short the answers' life: a watch asks no more often than this. */
 const minRecheckMs = 1000;
-/** Longest wait of a Node timer. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /**
  * An open watch under a policy: its users are judged again when the first permission ages, and taken off when they are

@@ -53,23 +53,25 @@ async function refusalOf(call: () => Promise<unknown>): Promise<unknown> {
   throw new Error('nothing was refused');
 }
 
+/** With credentials of the test's own, whose file goes with it. */
+async function startSecureServer(environment: Readonly<Record<string, string>> = {}): Promise<TestServer> {
+  const keys = apiKeysFile();
+  const server = await startServer({
+    ...secureEnvironment(keys.file),
+    USER_STATUS_TTL: '1h',
+    DRAIN_TIMEOUT: '200ms',
+    ...environment,
+  });
+  const stop = () => server.stop().finally(keys.remove);
+  return { ...server, stop };
+}
+
 describe('a refusal', () => {
   let server: TestServer;
-  let keys: { file: string; remove: () => void };
   before(async () => {
-    keys = apiKeysFile();
-    server = await startServer({
-      ...secureEnvironment(keys.file),
-      USER_STATUS_TTL: '1h',
-      RATE_LIMIT_CALLS: '1',
-      RATE_LIMIT_CONNECTIONS: '1',
-      DRAIN_TIMEOUT: '200ms',
-    });
+    server = await startSecureServer({ RATE_LIMIT_CALLS: '1', RATE_LIMIT_CONNECTIONS: '1' });
   });
-  after(async () => {
-    await server.stop();
-    keys.remove();
-  });
+  after(() => server.stop());
 
   it('says when to come back over gRPC, Connect and gRPC-Web', async () => {
     for (const [name, transport] of transports(server)) {
@@ -134,19 +136,10 @@ describe('a refusal', () => {
 
 describe('a subscription whose token expires', () => {
   let server: TestServer;
-  let keys: { file: string; remove: () => void };
   before(async () => {
-    keys = apiKeysFile();
-    server = await startServer({
-      ...secureEnvironment(keys.file),
-      USER_STATUS_TTL: '1h',
-      DRAIN_TIMEOUT: '200ms',
-    });
+    server = await startSecureServer();
   });
-  after(async () => {
-    await server.stop();
-    keys.remove();
-  });
+  after(() => server.stop());
 
   it('is told by an event over server-sent events, then ended', async () => {
     const headers = bearer(await token('ada', { expiresIn: 2 }));

@@ -6,7 +6,7 @@ import type { Keys } from './keys.ts';
 import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
-import { decodeCustomStatuses, decodeState, unknownState } from './state-line.ts';
+import { decodeCustomStatuses, decodeStateOf } from './state-line.ts';
 import { sweepIntervalMs } from './sweeper.ts';
 
 export interface PrivaciesOptions {
@@ -69,7 +69,7 @@ export class Privacies {
         privacyKeys,
         [ttl],
       );
-      const state = line === null ? unknownState(userId) : decodeState(line);
+      const state = decodeStateOf(userId, line);
       const truth = {
         state: stored === '' ? state : { ...state, privacy: decodePrivacy(stored) },
         customStatuses: decodeCustomStatuses(customs),

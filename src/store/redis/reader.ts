@@ -1,11 +1,11 @@
 import { PresenceError } from '../../core/errors.ts';
-import type { UserState } from '../../core/presence.ts';
+import { type UserState, unknownState } from '../../core/presence.ts';
 import { hiddenFromAll } from '../../core/privacy.ts';
 import type { Keys } from './keys.ts';
 import type { Privacies } from './privacies.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
-import { splitLine, stateOfFields, unknownState } from './state-line.ts';
+import { splitLine, stateOfFields } from './state-line.ts';
 
 export interface ReaderOptions {
   readonly engine: RedisEngine;

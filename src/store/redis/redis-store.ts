@@ -28,8 +28,8 @@ import {
   activityOf,
   causeNumber,
   decodeState,
+  decodeStateOf,
   kindNumber,
-  unknownState,
 } from './state-line.ts';
 import { Sweeper, type SweeperStats } from './sweeper.ts';
 
@@ -95,8 +95,8 @@ export class RedisStore implements PresenceStore {
     const shared = { ...options, engine, keys, partitionOf: this.#partitionOf };
     this.#privacies = new Privacies({ ...shared, run: (...call) => this.#run(...call) });
     this.#reader = new Reader({ ...shared, privacies: this.#privacies });
-    this.#heartbeats = new Heartbeats({ engine, keys, partitionOf: this.#partitionOf, ttlMs: options.ttlMs });
-    this.#renewals = new Renewals({ ...options, engine, keys, partitionOf: this.#partitionOf });
+    this.#heartbeats = new Heartbeats(shared);
+    this.#renewals = new Renewals(shared);
     this.#sweeper = new Sweeper({
       ...options,
       engine,
@@ -185,7 +185,7 @@ export class RedisStore implements PresenceStore {
     ]);
     this.#tellEvicted(evicted);
     return {
-      state: line === null ? unknownState(userId) : decodeState(line),
+      state: decodeStateOf(userId, line),
       nowMs: Number(now),
       sinceMs: Number(since),
       replaced: replaced === '1',
@@ -213,7 +213,7 @@ export class RedisStore implements PresenceStore {
       this.#connectionKeys(userId),
       [this.#ttl, connectionId, activityNumber(activity)],
     );
-    return line === null ? unknownState(userId) : decodeState(line);
+    return decodeStateOf(userId, line);
   }
 
   async readConnections(userId: string): Promise<ConnectionSeen[]> {
@@ -240,7 +240,7 @@ export class RedisStore implements PresenceStore {
       [this.#keys.returns(this.#partitionOf(userId))],
       [this.#ttl, String(this.#options.lastSeenTtlMs), String(lifeMs), text, emoji],
     );
-    return line === null ? unknownState(userId) : decodeState(line);
+    return decodeStateOf(userId, line);
   }
 
   setPrivacy(userId: string, change: PrivacyChange): Promise<UserState> {

@@ -1,6 +1,6 @@
 import type { ConnectionKind } from '../../core/connections.ts';
 import type { CustomStatus } from '../../core/custom-status.ts';
-import type { Activity, Cause, UserState } from '../../core/presence.ts';
+import { type Activity, type Cause, type UserState, unknownState } from '../../core/presence.ts';
 
 /** The text form of a state in scripts, log and messages; its fields stand in lua/transition.lua. */
 const separator = '\x1f';
@@ -45,6 +45,11 @@ export function decodeState(line: string): UserState {
   return stateOfFields(splitLine(line));
 }
 
+/** null: a user never heard of. */
+export function decodeStateOf(userId: string, line: string | null): UserState {
+  return line === null ? unknownState(userId) : decodeState(line);
+}
+
 /** The fields of a state line; after those of the state comes the version of the user's privacy, where there is one. */
 export function splitLine(line: string): string[] {
   const fields = line.split(separator);
@@ -75,20 +80,6 @@ export function stateOfFields(fields: readonly string[]): UserState {
     lastSeenMs: Number(lastSeen),
     version: Number(version),
     customStatus: decodeCustomStatus(custom),
-  };
-}
-
-export function unknownState(userId: string): UserState {
-  return {
-    userId,
-    status: 'OFFLINE',
-    activity: null,
-    cause: null,
-    sinceMs: 0,
-    changedAtMs: 0,
-    lastSeenMs: 0,
-    version: 0,
-    customStatus: null,
   };
 }
 

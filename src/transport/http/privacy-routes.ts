@@ -1,6 +1,5 @@
 import {
   GetPrivacyResponseSchema,
-  LastSeenVisibility,
   LastSeenVisibilitySchema,
   SetPrivacyResponseSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
@@ -8,7 +7,7 @@ import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
 import { answers, json, type UserParams, userParams } from './http-schemas.ts';
-import { enumSchema } from './message-schema.ts';
+import { enumNumber, enumSchema } from './message-schema.ts';
 
 interface PrivacyBody {
   readonly invisible?: boolean;
@@ -72,17 +71,11 @@ export function privacyRoutes(app: FastifyInstance, doorway: Doorway): void {
         const answer = await presenceCalls(presence).setPrivacy({
           userId: request.params.id,
           ...(invisible !== undefined && { invisible }),
-          lastSeen: visibilityOf(lastSeen),
+          lastSeen: enumNumber(LastSeenVisibilitySchema, lastSeen),
           addBlocked,
           removeBlocked,
         });
         return json(SetPrivacyResponseSchema, answer);
       }),
   );
-}
-
-/** The schema lets through only names of the contract. */
-function visibilityOf(name: string | undefined): LastSeenVisibility {
-  const known = LastSeenVisibilitySchema.values.find((value) => value.name === name);
-  return known?.number ?? LastSeenVisibility.UNSPECIFIED;
 }

@@ -1,5 +1,4 @@
 import {
-  Activity,
   ActivitySchema,
   GetConnectionsResponseSchema,
   GetMultipleUserStatusResponseSchema,
@@ -12,7 +11,7 @@ import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
 import { answers, json, type UserParams, userParams } from './http-schemas.ts';
-import { enumSchema } from './message-schema.ts';
+import { enumNumber, enumSchema } from './message-schema.ts';
 
 export interface UsersRoutesOptions {
   readonly doorway: Doorway;
@@ -70,7 +69,7 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
           await presenceCalls(presence).setUserStatus({
             userId: request.params.id,
             status: UserStatus[request.body.status],
-            activity: activityOf(request.body.activity),
+            activity: enumNumber(ActivitySchema, request.body.activity),
           }),
         ),
       ),
@@ -146,10 +145,4 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
         ),
       ),
   );
-}
-
-/** The schema lets through only names of the contract. */
-function activityOf(name: string | undefined): Activity {
-  if (name === undefined) return Activity.UNSPECIFIED;
-  return ActivitySchema.values.find((value) => value.name === name)?.number ?? Activity.UNSPECIFIED;
 }
