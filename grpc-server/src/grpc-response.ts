@@ -16,6 +16,9 @@ import type { RequestHead } from './request-head.ts';
 import { OK_FIELDS, OK_TRAILERS, OK_TRAILERS_FRAME, responseHead, trailerFields } from './response-blocks.ts';
 import { Chunk, type HeaderBlock, Stream } from './stream.ts';
 
+/** What the gRPC over HTTP/2 specification suggests as the least that headers may have. */
+const CUSTOMARY_HEADER_LIST_BYTES = 8_192;
+
 export abstract class GrpcResponse extends Stream {
   protected readonly plan: CallPlan;
   private readonly compression: CompressionOptions | undefined;
@@ -205,8 +208,11 @@ export abstract class GrpcResponse extends Stream {
 
   private makeBlock(fields: readonly HeaderPair[], repeats: boolean): HeaderBlock {
     // SETTINGS_MAX_HEADER_LIST_SIZE of the client: it would reset the stream, or the connection.
-    if (headerListBytes(fields) > this.connection.sender.maxHeaderListBytes) {
-      this.reportError(new Error('response metadata is over the header list limit of the client'));
+    const limitBytes = this.connection.sender.maxHeaderListBytes;
+    if (headerListBytes(fields) > limitBytes) {
+      // With less than what everybody has room for, it is the client's doing.
+      if (limitBytes >= CUSTOMARY_HEADER_LIST_BYTES)
+        this.reportError(new Error('response metadata is over the header list limit of the client'));
       this.connection.resetStream(this, H2Error.INTERNAL_ERROR);
       this.close('failed');
     }

@@ -187,7 +187,21 @@ test('R6 the answer respects MAX_HEADER_LIST_SIZE of the client', async () => {
     },
     { settings: [[Setting.MAX_HEADER_LIST_SIZE, 400]] },
   );
-  suite.server.errors.length = 0; // whoever runs the server may be told of it
+  assert.equal(suite.server.errors.length, 0, 'a limit below the customary is the doing of the client');
+});
+
+test('R6 metadata over a customary MAX_HEADER_LIST_SIZE is told to whoever runs the server', async () => {
+  await suite.use(
+    async (client) => {
+      failure = new GrpcError(Status.INTERNAL, 'm', [], { metadata: { 'x-long': 'm'.repeat(10_000) } });
+      client.send(call(1, FAIL, 'x'));
+      await client.expectRst(1, Code.INTERNAL_ERROR);
+      await client.expectAlive();
+    },
+    { settings: [[Setting.MAX_HEADER_LIST_SIZE, 8_192]] },
+  );
+  assert.match(String(suite.server.errors), /over the header list limit/);
+  suite.server.errors.length = 0;
 });
 
 test('R7 metadata of handlers: text and binary, both ways; reserved and illegal names are refused', async () => {
