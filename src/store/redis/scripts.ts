@@ -34,7 +34,6 @@ export const scripts = {
   readMany: script('read-many'),
   heartbeats: script('heartbeats'),
   check: script('check'),
-  due: script('due'),
   claim: script('claim'),
   nodes: script('nodes'),
 } as const;

@@ -1,4 +1,4 @@
--- Lets custom statuses return whose successors due.lua found to be over, checking each again.
+-- Lets custom statuses return whose successors check.lua found to be over, checking each again.
 --
 -- KEYS 1 deadlines, 2 log, 3 seq, 4 returns, then status, meta of each user
 -- ARGV 1 channel, 2 lease ms, 3 last-seen ttl ms, then the users
