@@ -37,6 +37,8 @@ export interface ConnectionHost {
   /** Request bytes held by all connections. */
   bufferedRequestBytes: number;
   nowMs(): number;
+  /** The answer to a request that is refused, as a block; undefined: it is not. Must not throw. */
+  refusalOf(head: RequestHead): Buffer | undefined;
   /** Makes the stream of a request, or answers it. Must not throw. */
   open(connection: Connection, id: number, head: RequestHead): Stream;
   onConnectionClosed(connection: Connection): void;
@@ -96,6 +98,7 @@ export class Connection {
     outbox.begin(this.sender);
     try {
       this.receiver.receive(chunk);
+      this.endRefused();
     } catch (error) {
       this.fail(error);
     }
@@ -134,7 +137,11 @@ export class Connection {
   // ---- streams ----------------------------------------------------------------------------------------
 
   /** DATA or HEADERS on a stream that is not open (§5.1). */
-  onFrameForClosed(streamId: number): void {
+  onFrameForClosed(streamId: number, endStream: boolean): void {
+    if (streamId === this.streams.refusedId) {
+      if (endStream) this.streams.refusedId = 0;
+      return;
+    }
     if (this.streams.isIdle(streamId)) {
       throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'frame on an idle stream');
     }
@@ -153,6 +160,14 @@ export class Connection {
     this.resetStream(stream, code);
     stream.onAborted(false);
     this.abuse().provokedReset(this.nowMs);
+  }
+
+  /** The call that was refused as it came: the client is told to stop sending it (§8.1), unless it has sent it all. */
+  endRefused(): void {
+    const { refusedId } = this.streams;
+    if (refusedId === 0 || this.closing) return;
+    this.streams.refusedId = 0;
+    this.writeRstStream(refusedId, H2Error.NO_ERROR);
   }
 
   /** Sends RST_STREAM and closes the stream; the caller tells whoever works on it. */

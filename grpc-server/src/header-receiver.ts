@@ -4,6 +4,7 @@ import { ConnectionError, H2Error } from './errors.ts';
 import { Flag, MAX_STREAM_ID, readUint32 } from './frames.ts';
 import { HeadCache } from './head-cache.ts';
 import { HpackDecoder } from './hpack-decoder.ts';
+import { RejectedCall } from './rejected-call.ts';
 import { areValidTrailers, parseRequestHead, type RequestHead } from './request-head.ts';
 
 const DEFAULT_HEADER_TABLE_BYTES = 4_096;
@@ -157,12 +158,31 @@ export class HeaderReceiver {
       connection.writeRstStream(streamId, H2Error.REFUSED_STREAM);
       return;
     }
-    const stream = server.open(connection, streamId, head);
+    const refusal = server.refusalOf(head);
+    if (refusal !== undefined && this.refuse(streamId, endStream, refusal)) return;
+    const stream =
+      refusal === undefined
+        ? server.open(connection, streamId, head)
+        : new RejectedCall(connection, streamId, head, refusal);
     streams.add(stream);
     stream.remoteEnded = endStream;
     stream.onOpened();
     if (endStream && !stream.closed) stream.onRemoteEnd();
     if (streamId === MAX_STREAM_ID) connection.drain('stream ids exhausted');
+  }
+
+  /**
+   * Answers a call without making a stream of it: under a load that is too much for us, refusing is most of what we do.
+   * False, having done nothing, when the answer has to wait for others.
+   */
+  private refuse(streamId: number, endStream: boolean, block: Buffer): boolean {
+    const { connection } = this;
+    if (!connection.sender.answerWithHead(streamId, block)) return false;
+    connection.endRefused();
+    if (!endStream) connection.streams.refusedId = streamId;
+    connection.lifetime.idleSinceMs = connection.nowMs;
+    connection.countClosed(false);
+    return true;
   }
 
   /** A second header block on a stream: request trailers, which carry nothing that we use. */
@@ -173,7 +193,7 @@ export class HeaderReceiver {
       if (connection.streams.wasSkipped(streamId)) {
         throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'stream id below an earlier one');
       }
-      connection.onFrameForClosed(streamId);
+      connection.onFrameForClosed(streamId, endStream);
       return;
     }
     if (stream.remoteEnded) {

@@ -152,7 +152,7 @@ export class Receiver implements FrameSink {
 
     const stream = connection.streams.find(streamId);
     if (stream === undefined) {
-      connection.onFrameForClosed(streamId);
+      connection.onFrameForClosed(streamId, endStream);
       return;
     }
     if (stream.remoteEnded) {

@@ -108,6 +108,15 @@ export class Sender implements Producer {
     return true;
   }
 
+  /** An answer that is one HEADERS frame. Returns false, having done nothing, when it has to go through the queue. */
+  answerWithHead(streamId: number, block: Buffer): boolean {
+    if (this.outbox.owner !== this || this.blocked || this.control.items > 0 || this.sizeUpdateDue)
+      return false;
+    this.writeHeaderBlock(streamId, block, true);
+    this.connection.receiver.onAnswerBytes();
+    return true;
+  }
+
   produce(): void {
     if (this.blocked) return;
     this.control.produce();

@@ -339,21 +339,30 @@ export class GrpcServer implements ConnectionHost {
     return Math.floor(this.now());
   }
 
+  refusalOf(head: RequestHead): Buffer | undefined {
+    if (this.refuse === undefined) return undefined;
+    const plan = this.planOf(head);
+    if (plan.rejection !== undefined || plan.plain) return undefined;
+    const refusal = this.refuse(head.path);
+    return refusal === undefined ? undefined : this.refusalBlocks.of(refusal, plan.contentType);
+  }
+
   open(connection: Connection, id: number, head: RequestHead): Stream {
+    const plan = this.planOf(head);
+    if (plan.rejection !== undefined) {
+      return new RejectedCall(connection, id, head, rejectionBlock(plan.rejection, plan.contentType));
+    }
+    if (plan.plain) return new PlainExchange(connection, id, head, this.fallback as Fallback);
+    return new GrpcCall(connection, id, head, plan, this.compression);
+  }
+
+  private planOf(head: RequestHead): CallPlan {
     let plan = head.route as CallPlan | undefined;
     if (plan === undefined) {
       plan = planCall(head, this.routes, this.fallback !== undefined);
       head.route = plan;
     }
-    if (plan.rejection !== undefined) {
-      return new RejectedCall(connection, id, head, rejectionBlock(plan.rejection, plan.contentType));
-    }
-    if (plan.plain) return new PlainExchange(connection, id, head, this.fallback as Fallback);
-    const refusal = this.refuse?.(head.path);
-    if (refusal !== undefined) {
-      return new RejectedCall(connection, id, head, this.refusalBlocks.of(refusal, plan.contentType));
-    }
-    return new GrpcCall(connection, id, head, plan, this.compression);
+    return plan;
   }
 
   onConnectionClosed(connection: Connection): void {

@@ -12,6 +12,8 @@ export class StreamTable {
   opened = 0;
   /** Places taken out of `maxConcurrentStreams`. */
   active = 0;
+  /** A call that was refused as it came, of which the client has not sent the rest; 0: there is none. */
+  refusedId = 0;
 
   // Most connections have one stream: it needs no map.
   private only: Stream | undefined = undefined;

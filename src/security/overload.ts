@@ -1,8 +1,13 @@
 /** Runs once at the end of this turn of the event loop, when all that had come was read. */
 export type AtEndOfTurn = (work: () => void) => void;
 
-/** Turns must be too long for so long before anybody is refused: a pause for garbage is no overload. */
+/**
+ * Turns must be too long for so long before anybody is refused: a pause for garbage is no overload. So must the calls of one
+ * turn: a load that comes at once would else be taken whole, ten thousand calls and more, and be served for seconds.
+ */
 const patienceMs = 200;
+/** While there is no overload, the clock is asked once in so many calls of a turn. */
+const callsPerLook = 32;
 /** Under overload a turn is to take this part of the longest: who is served waits for two or three of them. */
 const aimedShare = 0.125;
 /** The time for calls shrinks at once, as far as a turn was too long but not below this part, and doubles in so many ms. */
@@ -25,8 +30,11 @@ export class Overload {
   readonly #endTurn = () => this.#end();
   #isTurnOpen = false;
   #turnBeganMs = 0;
+  #callsOfTurn = 0;
   /** When the first call of this turn came; undefined: none has. */
   #callsBeganMs: number | undefined;
+  /** That part of the time for calls is over in this turn, and the clock is not asked about it again. */
+  #spentShare = 0;
   /** Since when every turn was too long; undefined: the last was not. */
   #longSinceMs: number | undefined;
   /** Under overload: how long a turn takes calls; undefined: there is none. */
@@ -60,16 +68,37 @@ export class Overload {
   #hasTimeLeft(share: number): boolean {
     if (this.#maxTurnMs === 0) return true;
     if (!this.#isTurnOpen) this.#begin(this.#nowMs());
-    if (this.#budgetMs === undefined) return true;
+    if (this.#budgetMs === undefined) return this.#isCalm();
+    if (share <= this.#spentShare) return false;
     const nowMs = this.#nowMs();
     this.#callsBeganMs ??= nowMs;
-    return nowMs - this.#callsBeganMs <= this.#budgetMs * share;
+    if (nowMs - this.#callsBeganMs <= this.#budgetMs * share) return true;
+    this.#spentShare = share;
+    return false;
+  }
+
+  /** false: this call is the first of an overload. */
+  #isCalm(): boolean {
+    if (this.#callsOfTurn++ % callsPerLook !== 0) return true;
+    const nowMs = this.#nowMs();
+    this.#callsBeganMs ??= nowMs;
+    if (nowMs - this.#callsBeganMs < patienceMs) return true;
+    this.#shed(nowMs);
+    this.#spentShare = 1;
+    return false;
+  }
+
+  #shed(nowMs: number): void {
+    this.#budgetMs = this.#maxTurnMs * aimedShare;
+    this.#adaptedMs = nowMs;
   }
 
   #begin(nowMs: number): void {
     this.#isTurnOpen = true;
+    this.#callsOfTurn = 0;
     this.#turnBeganMs = nowMs;
     this.#callsBeganMs = undefined;
+    this.#spentShare = 0;
     this.#atEndOfTurn(this.#endTurn);
   }
 
@@ -87,10 +116,7 @@ export class Overload {
     if (!isLong) this.#longSinceMs = undefined;
     // From its end: one turn, however long, is no load that lasts.
     else this.#longSinceMs ??= nowMs;
-    if (this.#longSinceMs !== undefined && nowMs - this.#longSinceMs >= patienceMs) {
-      this.#budgetMs = this.#maxTurnMs * aimedShare;
-      this.#adaptedMs = nowMs;
-    }
+    if (this.#longSinceMs !== undefined && nowMs - this.#longSinceMs >= patienceMs) this.#shed(nowMs);
     return isLong;
   }
 

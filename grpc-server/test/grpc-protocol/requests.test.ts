@@ -384,6 +384,32 @@ test('T4 ten thousand deadlines are not ten thousand timers', async () => {
   });
 });
 
+test('a refused call of which the rest never comes, or late, is reset once answered, and the rest is ignored', async () => {
+  isBusy = true;
+  try {
+    await suite.use(async (client) => {
+      // Two in one write, neither of them whole: only their heads count.
+      client.send(callHeaders(1, LOOK), callHeaders(3, LOOK), data(3, message('x').subarray(0, 2)));
+      for (const id of [1, 3]) {
+        assert.equal((await readAnswer(client, id)).status, Status.RESOURCE_EXHAUSTED);
+        await client.expectRst(id, Code.NO_ERROR);
+      }
+      client.send(data(3, message('x').subarray(2), Flag.END_STREAM), data(1, message('x'), Flag.END_STREAM));
+      await client.expectAlive();
+      // A whole one is not reset; nothing may follow it.
+      client.send(call(5, LOOK, 'x'));
+      assert.equal((await readAnswer(client, 5)).status, Status.RESOURCE_EXHAUSTED);
+      await client.expectAlive();
+      assert.equal(client.on(5).filter((it) => it.type === Type.RST_STREAM).length, 0);
+      assert.equal(suite.server.server.stats().streams, 0);
+      client.send(data(5, message('x'), Flag.END_STREAM));
+      await client.expectGoaway(Code.STREAM_CLOSED);
+    });
+  } finally {
+    isBusy = false;
+  }
+});
+
 test('a call that is refused by its path is answered with the error and reaches no handler, others do', async () => {
   const before = calls;
   isBusy = true;

@@ -6,7 +6,7 @@
 import { EventEmitter } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
-import { GrpcServer } from '../../src/index.ts';
+import { GrpcError, GrpcServer, Status } from '../../src/index.ts';
 import {
   Code,
   continuation,
@@ -264,7 +264,10 @@ class UncaughtWatch {
 }
 
 function makeServer(errors: unknown[]): GrpcServer {
+  const busy = new GrpcError(Status.RESOURCE_EXHAUSTED, 'busy');
+  let calls = 0;
   const server = new GrpcServer({
+    refuse: () => (calls++ % 4 === 0 ? busy : undefined),
     fallback: () => ({ status: 200, body: 'plain' }),
     onError: (error) => errors.push(error),
     limits: { lingerMs: 50, writeStallTimeoutMs: 1_000 },
