@@ -62,8 +62,8 @@ function difference(before: Reading, after: Reading, seconds: number) {
   return {
     cpu: (after.cpuSeconds - before.cpuSeconds) / seconds,
     renewals: calls('getex') / seconds,
-    // Whoever is looked at: by check.lua, and again by sweep.lua where that does not suffice.
-    checks: (calls('pexpiretime') + calls('zscore')) / seconds,
+    // Of each whose lease runs, here everybody.
+    checks: calls('pexpiretime') / seconds,
     scripts: calls('evalsha') / seconds,
   };
 }
