@@ -139,7 +139,7 @@ export class Connection {
   /** DATA or HEADERS on a stream that is not open (§5.1). */
   onFrameForClosed(streamId: number, endStream: boolean): void {
     if (streamId === this.streams.refusedId) {
-      if (endStream) this.streams.refusedId = 0;
+      if (endStream) this.closeRefused(false);
       return;
     }
     if (this.streams.isIdle(streamId)) {
@@ -166,8 +166,14 @@ export class Connection {
   endRefused(): void {
     const { refusedId } = this.streams;
     if (refusedId === 0 || this.closing) return;
-    this.streams.refusedId = 0;
+    this.closeRefused(false);
     this.writeRstStream(refusedId, H2Error.NO_ERROR);
+  }
+
+  /** Nothing follows of the call that was refused as it came; `rapid`: the client reset it. */
+  closeRefused(rapid: boolean): void {
+    this.streams.refusedId = 0;
+    this.countClosed(rapid);
   }
 
   /** Sends RST_STREAM and closes the stream; the caller tells whoever works on it. */

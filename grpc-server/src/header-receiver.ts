@@ -6,6 +6,7 @@ import { HeadCache } from './head-cache.ts';
 import { HpackDecoder } from './hpack-decoder.ts';
 import { RejectedCall } from './rejected-call.ts';
 import { areValidTrailers, parseRequestHead, type RequestHead } from './request-head.ts';
+import type { Stream } from './stream.ts';
 
 const DEFAULT_HEADER_TABLE_BYTES = 4_096;
 
@@ -159,16 +160,19 @@ export class HeaderReceiver {
       return;
     }
     const refusal = server.refusalOf(head);
-    if (refusal !== undefined && this.refuse(streamId, endStream, refusal)) return;
-    const stream =
-      refusal === undefined
-        ? server.open(connection, streamId, head)
-        : new RejectedCall(connection, streamId, head, refusal);
-    streams.add(stream);
+    if (refusal === undefined) {
+      this.begin(server.open(connection, streamId, head), endStream);
+    } else if (!this.refuse(streamId, endStream, refusal)) {
+      this.begin(new RejectedCall(connection, streamId, head, refusal), endStream);
+    }
+    if (streamId === MAX_STREAM_ID) connection.drain('stream ids exhausted');
+  }
+
+  private begin(stream: Stream, endStream: boolean): void {
+    this.connection.streams.add(stream);
     stream.remoteEnded = endStream;
     stream.onOpened();
     if (endStream && !stream.closed) stream.onRemoteEnd();
-    if (streamId === MAX_STREAM_ID) connection.drain('stream ids exhausted');
   }
 
   /**
@@ -179,9 +183,9 @@ export class HeaderReceiver {
     const { connection } = this;
     if (!connection.sender.answerWithHead(streamId, block)) return false;
     connection.endRefused();
-    if (!endStream) connection.streams.refusedId = streamId;
+    if (endStream) connection.countClosed(false);
+    else connection.streams.refusedId = streamId;
     connection.lifetime.idleSinceMs = connection.nowMs;
-    connection.countClosed(false);
     return true;
   }
 

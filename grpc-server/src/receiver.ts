@@ -211,7 +211,10 @@ export class Receiver implements FrameSink {
       throw new ConnectionError(H2Error.PROTOCOL_ERROR, 'RST_STREAM on stream 0 or an idle stream');
     }
     const stream = connection.streams.find(streamId);
-    if (stream === undefined) return;
+    if (stream === undefined) {
+      if (streamId === connection.streams.refusedId) connection.closeRefused(true);
+      return;
+    }
     const rapid = isRapidReset(stream.openedMs, connection.nowMs, stream.responded);
     connection.closeStream(stream);
     stream.onAborted(false);

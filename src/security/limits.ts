@@ -25,7 +25,7 @@ export interface LimitsOptions {
   readonly maxWatchEdges: number;
   readonly maxMemoryBytes: number;
   readonly maxCalls: number;
-  /** How long calls are served in one turn of the event loop when turn after turn is long. */
+  /** How long calls are served in one turn of the event loop when turns are too long. */
   readonly maxTurnMs: number;
 }
 

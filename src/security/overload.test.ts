@@ -5,14 +5,18 @@ import { Overload } from './overload.ts';
 /** An event loop by hand: turns as long as the test says. */
 class Loop {
   nowMs = 0;
-  readonly overload = new Overload(
-    40,
-    () => this.nowMs,
-    (work) => {
-      this.#atEnd.push(work);
-    },
-  );
+  readonly overload: Overload;
   #atEnd: (() => void)[] = [];
+
+  constructor(maxTurnMs = 40) {
+    this.overload = new Overload(
+      maxTurnMs,
+      () => this.nowMs,
+      (work) => {
+        this.#atEnd.push(work);
+      },
+    );
+  }
 
   /** A turn in which a call comes each ms: how many are served. */
   turn(ms: number, has: 'hasRoom' | 'hasRoomForNewcomer' = 'hasRoom'): number {
@@ -33,9 +37,15 @@ class Loop {
 describe('overload', () => {
   it('is no single long turn, and no short ones', () => {
     const loop = new Loop();
-    loop.turn(1);
-    loop.nowMs += 1000;
     assert.equal(loop.turn(200), 200);
+    assert.equal(loop.turn(10), 10);
+    const served = Array.from({ length: 128 }, (_, call) => {
+      // In the middle of the turn.
+      if (call === 5 || call === 70) loop.nowMs += 1000;
+      return loop.overload.hasRoom;
+    });
+    assert.ok(served.every(Boolean));
+    loop.end();
     for (let turns = 0; turns < 100; turns++) assert.equal(loop.turn(40), 40);
     for (let turns = 0; turns < 10; turns++) {
       assert.equal(loop.turn(100), 100);
@@ -57,6 +67,9 @@ describe('overload', () => {
     const served = loop.turn(1000);
     assert.ok(served >= 200 && served < 240, `${served} of 1000`);
     assert.ok(loop.turn(100) < 10);
+    const patient = new Loop(1000);
+    assert.equal(patient.turn(1000), 1000);
+    assert.ok(patient.turn(2000) < 1040);
   });
 
   it('ends by itself when turns are short again, in a few seconds', () => {

@@ -8,6 +8,8 @@ export type AtEndOfTurn = (work: () => void) => void;
 const patienceMs = 200;
 /** While there is no overload, the clock is asked once in so many calls of a turn. */
 const callsPerLook = 32;
+/** What comes between two calls for longer than that, garbage or a fan-out, is not theirs. */
+const longestLookMs = 50;
 /** Under overload a turn is to take this part of the longest: who is served waits for two or three of them. */
 const aimedShare = 0.125;
 /** The time for calls shrinks at once, as far as a turn was too long but not below this part, and doubles in so many ms. */
@@ -31,6 +33,9 @@ export class Overload {
   #isTurnOpen = false;
   #turnBeganMs = 0;
   #callsOfTurn = 0;
+  /** What the calls of this turn took, as far as the looks at the clock tell. */
+  #callsMs = 0;
+  #lookedMs = 0;
   /** When the first call of this turn came; undefined: none has. */
   #callsBeganMs: number | undefined;
   /** That part of the time for calls is over in this turn, and the clock is not asked about it again. */
@@ -81,8 +86,10 @@ export class Overload {
   #isCalm(): boolean {
     if (this.#callsOfTurn++ % callsPerLook !== 0) return true;
     const nowMs = this.#nowMs();
-    this.#callsBeganMs ??= nowMs;
-    if (nowMs - this.#callsBeganMs < patienceMs) return true;
+    if (this.#callsOfTurn === 1) this.#callsMs = 0;
+    else this.#callsMs += Math.min(nowMs - this.#lookedMs, longestLookMs);
+    this.#lookedMs = nowMs;
+    if (this.#callsMs < Math.max(patienceMs, this.#maxTurnMs)) return true;
     this.#shed(nowMs);
     this.#spentShare = 1;
     return false;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GrpcError, type ServerCall, Status } from '../../src/index.ts';
-import { Code, data, Flag, message, Type } from '../support/frames.ts';
+import { Code, data, Flag, message, rstStream, Type } from '../support/frames.ts';
 import type { Field } from '../support/hpack.ts';
 import { deadline, type RawClient } from '../support/raw-client.ts';
 import { call, callHeaders, grpcFields, request } from '../support/requests.ts';
@@ -396,13 +396,18 @@ test('a refused call of which the rest never comes, or late, is reset once answe
       }
       client.send(data(3, message('x').subarray(2), Flag.END_STREAM), data(1, message('x'), Flag.END_STREAM));
       await client.expectAlive();
-      // A whole one is not reset; nothing may follow it.
-      client.send(call(5, LOOK, 'x'));
-      assert.equal((await readAnswer(client, 5)).status, Status.RESOURCE_EXHAUSTED);
+      // Taken back before the answer is read: it is not reset again.
+      client.send(callHeaders(7, LOOK), rstStream(7, Code.CANCEL));
+      assert.equal((await readAnswer(client, 7)).status, Status.RESOURCE_EXHAUSTED);
       await client.expectAlive();
-      assert.equal(client.on(5).filter((it) => it.type === Type.RST_STREAM).length, 0);
+      assert.equal(client.on(7).filter((it) => it.type === Type.RST_STREAM).length, 0);
+      // A whole one is not reset; nothing may follow it.
+      client.send(call(9, LOOK, 'x'));
+      assert.equal((await readAnswer(client, 9)).status, Status.RESOURCE_EXHAUSTED);
+      await client.expectAlive();
+      assert.equal(client.on(9).filter((it) => it.type === Type.RST_STREAM).length, 0);
       assert.equal(suite.server.server.stats().streams, 0);
-      client.send(data(5, message('x'), Flag.END_STREAM));
+      client.send(data(9, message('x'), Flag.END_STREAM));
       await client.expectGoaway(Code.STREAM_CLOSED);
     });
   } finally {

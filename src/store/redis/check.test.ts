@@ -49,6 +49,25 @@ describe('checks of the index', () => {
     );
   });
 
+  it('judges the others where somebody made something else of the keys of one', async () => {
+    const keysOf = (user: string) => ['status', 'meta', 'connections'].map((kind) => `user:${kind}:${user}`);
+    const users = Array.from({ length: 300 }, (_, number) => `spared ${number}`);
+    for (const [index, bad] of ['bad status', 'bad meta', 'bad connections'].entries()) {
+      await store.setOnline(bad, null);
+      const key = keysOf(bad)[index] as string;
+      await client.del(key);
+      await client.rPush(key, 'a list');
+      if (index === 0) await client.pExpire(key, 60_000);
+      else await client.del(`user:status:${bad}`);
+    }
+    await Promise.all(users.map((user) => store.setOnline(user, null)));
+    await client.del(users.map((user) => `user:status:${user}`));
+    await client.sendCommand(['ZUNIONSTORE', index, '1', index, 'WEIGHTS', '0']);
+    await waitFor('the others to go', async () =>
+      (await store.read(users)).every(({ status }) => status === 'OFFLINE'),
+    );
+  });
+
   it('ends a grace in time where the lease was to be checked before, and was renewed', async () => {
     const connection = {
       connectionId: 'only',

@@ -26,10 +26,11 @@ export const sweepIntervalMs = 50;
 const claimIntervalMs = 200;
 const ownershipMs = 700;
 /**
- * Looked at by one script call: about 0.3 ms of Redis, 1.5 ms where that many users are due. Between two calls Redis serves
- * those who wait.
+ * A node's partitions are looked at in so many parts, none smaller than this: a look is about 0.3 ms of Redis, 1.5 ms where as
+ * many users are due as it takes, and between two Redis serves those who wait.
  */
-const partitionsAtOnce = 12;
+const mostParts = 6;
+const fewestPartitions = 12;
 const usersLookedAt = 500;
 /** Users judged by calls that are sent together: about 5 ms of Redis. */
 const usersJudgedAtOnce = 200;
@@ -41,6 +42,8 @@ function outageMs(ttlMs: number): number {
 
 /** What check.lua found in a partition; the position is that of its key, from 1. */
 type FoundUsers = [position: number, ...users: string[]];
+
+type Judge = (partition: number, users: readonly string[]) => Promise<void>;
 
 export interface SweeperStats {
   readonly ownedPartitions: number;
@@ -189,65 +192,59 @@ export class Sweeper {
   }
 
   #sweepNow(): void {
-    const { engine, log } = this.#options;
+    const { engine } = this.#options;
     // A node that was cut off or paused no longer owns anything; found-then-verified makes it harmless, not useful.
     const sinceMs = performance.now() - ownershipMs;
     const owned = [...this.#owned].flatMap(([partition, claimedMs]) =>
       claimedMs > sinceMs ? [partition] : [],
     );
     for (const group of engine.groups(owned)) {
-      once(this.#sweeping, group, () =>
-        this.#sweep(group).catch((error: unknown) => log.debug({ err: error }, 'sweep failed')),
-      );
+      once(this.#sweeping, group, () => this.#sweep(group));
     }
   }
 
-  /** Rounds until nothing is due, so that no part waits for another that has much. */
+  /** Rounds over all parts, until one finds that there is no more: no part waits for another that has much. */
   async #sweep(group: readonly number[]): Promise<void> {
     const startMs = performance.now();
-    let parts: (readonly number[])[] = [];
-    for (let from = 0; from < group.length; from += partitionsAtOnce) {
-      parts.push(group.slice(from, from + partitionsAtOnce));
-    }
-    while (parts.length > 0) {
-      const unfinished: (readonly number[])[] = [];
+    const parts = pieces(group, Math.max(fewestPartitions, Math.ceil(group.length / mostParts)));
+    let isMoreDue = true;
+    while (isMoreDue) {
+      isMoreDue = false;
       for (const part of parts) {
         if (this.#stopped) return;
-        if (await this.#look(part)) unfinished.push(part);
+        if (await this.#look(part)) isMoreDue = true;
       }
-      parts = unfinished;
     }
     this.#sweepSeconds.observeSince(startMs);
   }
 
-  /** Whether there is more to look at than a call takes. */
+  /** Whether there is more to look at than a call takes. What fails is tried again by the next sweep, and spares the rest. */
   async #look(part: readonly number[]): Promise<boolean> {
-    const { engine, keys } = this.#options;
+    const { engine, keys, log } = this.#options;
     const first = part[0] as number;
-    const [isMoreDue, due, customs] = await engine.run<[0 | 1, FoundUsers[], FoundUsers[]]>(
-      first,
-      scripts.check,
-      [...part.map((it) => keys.deadlines(it)), ...part.map((it) => keys.returns(it))],
-      [String(usersLookedAt), keys.startOf(first)],
-    );
-    const inPart = ([position, ...users]: FoundUsers) => [part[position - 1] as number, users] as const;
-    await this.#judgeAll(due.map(inPart));
-    for (const [partition, users] of customs.map(inPart)) await this.#judgeCustoms(partition, users);
-    return isMoreDue === 1;
-  }
-
-  /** Several partitions at once, since each takes a round trip; not too many, so that Redis serves others in between. */
-  async #judgeAll(due: readonly (readonly [partition: number, users: readonly string[]])[]): Promise<void> {
-    let next = 0;
-    while (next < due.length) {
-      const judged: Promise<void>[] = [];
-      let users = 0;
-      while (next < due.length && (judged.length === 0 || users < usersJudgedAtOnce)) {
-        const [partition, some] = due[next++] as readonly [number, readonly string[]];
-        users += some.length;
-        judged.push(this.#judge(partition, some));
-      }
-      await Promise.all(judged);
+    let hasFailed = false;
+    const failed = (error: unknown) => {
+      hasFailed = true;
+      log.debug({ err: error }, 'sweep failed');
+    };
+    try {
+      const [isMoreDue, due, customs] = await engine.run<[0 | 1, FoundUsers[], FoundUsers[]]>(
+        first,
+        scripts.check,
+        [...part.map((it) => keys.deadlines(it)), ...part.map((it) => keys.returns(it))],
+        [String(usersLookedAt), keys.startOf(first)],
+      );
+      const judgeAll = async (found: readonly FoundUsers[], judge: Judge) => {
+        for (const calls of batches(found, part)) {
+          await Promise.all(calls.map(([partition, users]) => judge(partition, users).catch(failed)));
+        }
+      };
+      await judgeAll(due, (partition, users) => this.#judge(partition, users));
+      await judgeAll(customs, (partition, users) => this.#judgeCustoms(partition, users));
+      return isMoreDue === 1 && !hasFailed;
+    } catch (error) {
+      failed(error);
+      return false;
     }
   }
 
@@ -286,6 +283,29 @@ export class Sweeper {
     this.#extended += extended;
     this.#maxLatenessMs = Math.max(this.#maxLatenessMs, latenessMs);
   }
+}
+
+function pieces<T>(list: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(list.length / size) }, (_, index) =>
+    list.slice(index * size, (index + 1) * size),
+  );
+}
+
+/** Calls that are sent together, since each takes a round trip; not more users than Redis should do before it serves others. */
+function batches(found: readonly FoundUsers[], part: readonly number[]): (readonly [number, string[]])[][] {
+  const batches: (readonly [number, string[]])[][] = [];
+  let room = 0;
+  for (const [position, ...users] of found) {
+    for (const some of pieces(users, usersJudgedAtOnce)) {
+      if (some.length > room) {
+        batches.push([]);
+        room = usersJudgedAtOnce;
+      }
+      batches.at(-1)?.push([part[position - 1] as number, some]);
+      room -= some.length;
+    }
+  }
+  return batches;
 }
 
 /** Begins work on a group unless some is under way. */

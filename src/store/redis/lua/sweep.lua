@@ -1,6 +1,6 @@
 -- Judges users of one partition whom check.lua found, checking each again: what was renewed meanwhile gets a new place in
 -- the index, what is really over goes OFFLINE. All that go form one log entry and one message. Two sweepers at once are
--- harmless.
+-- harmless. Keys that somebody else made something else of (pcall) concern their user alone.
 --
 -- KEYS 1 deadlines, 2 log, 3 seq, 4 sweeper, then status, meta, connections of each user
 -- ARGV 1 lease ms, 2 grace ms, 3 last-seen ttl ms, 4 channel, then the users
@@ -14,7 +14,7 @@ local judge_from = tonumber(redis.call('HGET', sweeper_key, 'judge') or '0')
 -- Answers cause and last seen of a user whose time is over, or puts them back into the index and answers nothing.
 local extended = 0
 local function verdict(user, check_at, status_key, meta_key, connections_key)
-  local status, grace_ends, original_deadline = unpack(redis.call('HMGET', meta_key, 's', 'g', 'e'))
+  local status, grace_ends, original_deadline = unpack(redis.pcall('HMGET', meta_key, 's', 'g', 'e'))
   if status ~= ONLINE then
     redis.call('ZREM', deadlines_key, user)
     return
@@ -25,7 +25,7 @@ local function verdict(user, check_at, status_key, meta_key, connections_key)
     return BY_DISCONNECT, math.max(tonumber(grace_ends) - grace, renewed)
   end
   -- Written by somebody else, since ours takes the user out of the index.
-  if deadline > 0 and redis.call('GET', status_key) == 'offline' then return BY_SET, now end
+  if deadline > 0 and redis.pcall('GET', status_key) == 'offline' then return BY_SET, now end
   if deadline > 0 then
     local place = grace_ends and place_with_more(math.min(deadline + 1, tonumber(grace_ends))) or deadline + 1
     redis.call('ZADD', deadlines_key, place, user)
@@ -42,7 +42,7 @@ local function verdict(user, check_at, status_key, meta_key, connections_key)
   if original_deadline then renewed = tonumber(original_deadline) - ttl end
   -- Entries that nobody renewed or took back are those of a node that died.
   local is_node_lost = redis.call('EXISTS', connections_key) == 1
-    and redis.call('ZCOUNT', connections_key, now, '+inf') == 0
+    and redis.pcall('ZCOUNT', connections_key, now, '+inf') == 0
   if is_node_lost then redis.call('DEL', connections_key) end
   return is_node_lost and BY_NODE_LOST or BY_EXPIRED, renewed
 end
