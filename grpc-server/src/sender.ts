@@ -86,7 +86,7 @@ export class Sender implements Producer {
   respond(stream: Stream, head: Buffer, message: Uint8Array, trailers: Buffer): boolean {
     const outbox = this.outbox;
     const dataBytes = message.length + 5;
-    if (outbox.owner !== this || this.blocked || this.control.items > 0 || this.sizeUpdateDue) return false;
+    if (!this.mayWriteAtOnce) return false;
     if (dataBytes > SHARE_FROM_BYTES || dataBytes > this.window || dataBytes > stream.sendWindow)
       return false;
     outbox.reserve(head.length + FRAME_HEADER_BYTES + dataBytes + trailers.length);
@@ -110,8 +110,7 @@ export class Sender implements Producer {
 
   /** An answer that is one HEADERS frame. Returns false, having done nothing, when it has to go through the queue. */
   answerWithHead(streamId: number, block: Buffer): boolean {
-    if (this.outbox.owner !== this || this.blocked || this.control.items > 0 || this.sizeUpdateDue)
-      return false;
+    if (!this.mayWriteAtOnce) return false;
     this.writeHeaderBlock(streamId, block, true);
     this.connection.receiver.onAnswerBytes();
     return true;
@@ -189,6 +188,11 @@ export class Sender implements Producer {
     this.lastReady = undefined;
     this.encoder = undefined;
     this.outbox.abandon(this);
+  }
+
+  /** It is this connection's turn, nothing has to go before, and a block without a table may come next. */
+  private get mayWriteAtOnce(): boolean {
+    return this.outbox.owner === this && !this.blocked && this.control.items === 0 && !this.sizeUpdateDue;
   }
 
   private enqueue(stream: Stream): void {

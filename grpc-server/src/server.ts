@@ -356,15 +356,6 @@ export class GrpcServer implements ConnectionHost {
     return new GrpcCall(connection, id, head, plan, this.compression);
   }
 
-  private planOf(head: RequestHead): CallPlan {
-    let plan = head.route as CallPlan | undefined;
-    if (plan === undefined) {
-      plan = planCall(head, this.routes, this.fallback !== undefined);
-      head.route = plan;
-    }
-    return plan;
-  }
-
   onConnectionClosed(connection: Connection): void {
     this.connections.delete(connection);
     if (this.connections.size > 0) return;
@@ -377,6 +368,15 @@ export class GrpcServer implements ConnectionHost {
 
   countRefused(): void {
     this.refusedStreams++;
+  }
+
+  private planOf(head: RequestHead): CallPlan {
+    let plan = head.route as CallPlan | undefined;
+    if (plan === undefined) {
+      plan = planCall(head, this.routes, this.fallback !== undefined);
+      head.route = plan;
+    }
+    return plan;
   }
 }
 

@@ -20,25 +20,26 @@ export class Story {
 
   /** Waits for so many events; fails with what ended the watch, where it ended before. */
   async has(count: number, timeoutMs?: number): Promise<void> {
-    await waitFor(
+    await this.#waitFor(
       () => `${count} events; there are ${this.events.length}`,
-      () => {
-        if (this.events.length === count) return true;
-        if (this.failure) throw this.failure;
-        return false;
-      },
+      () => this.events.length === count,
       timeoutMs,
     );
   }
 
   async sees(userId: string, story: string): Promise<void> {
-    await waitFor(
+    await this.#waitFor(
       () => `${userId} to be seen as ${story}; it is ${this.story(userId)}`,
-      () => {
-        if (this.story(userId) === story) return true;
-        if (this.failure) throw this.failure;
-        return false;
-      },
+      () => this.story(userId) === story,
     );
+  }
+
+  #waitFor(what: () => string, condition: () => boolean, timeoutMs?: number): Promise<void> {
+    const isMet = () => {
+      if (condition()) return true;
+      if (this.failure) throw this.failure;
+      return false;
+    };
+    return waitFor(what, isMet, timeoutMs);
   }
 }

@@ -52,12 +52,12 @@ describe('checks of the index', () => {
   it('judges the others where somebody made something else of the keys of one', async () => {
     const keysOf = (user: string) => ['status', 'meta', 'connections'].map((kind) => `user:${kind}:${user}`);
     const users = Array.from({ length: 300 }, (_, number) => `spared ${number}`);
-    for (const [index, bad] of ['bad status', 'bad meta', 'bad connections'].entries()) {
+    for (const [which, bad] of ['bad status', 'bad meta', 'bad connections'].entries()) {
       await store.setOnline(bad, null);
-      const key = keysOf(bad)[index] as string;
+      const key = keysOf(bad)[which] as string;
       await client.del(key);
       await client.rPush(key, 'a list');
-      if (index === 0) await client.pExpire(key, 60_000);
+      if (which === 0) await client.pExpire(key, 60_000);
       else await client.del(`user:status:${bad}`);
     }
     await Promise.all(users.map((user) => store.setOnline(user, null)));

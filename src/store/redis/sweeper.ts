@@ -293,19 +293,19 @@ function pieces<T>(list: readonly T[], size: number): T[][] {
 
 /** Calls that are sent together, since each takes a round trip; not more users than Redis should do before it serves others. */
 function batches(found: readonly FoundUsers[], part: readonly number[]): (readonly [number, string[]])[][] {
-  const batches: (readonly [number, string[]])[][] = [];
+  const together: (readonly [number, string[]])[][] = [];
   let room = 0;
   for (const [position, ...users] of found) {
     for (const some of pieces(users, usersJudgedAtOnce)) {
       if (some.length > room) {
-        batches.push([]);
+        together.push([]);
         room = usersJudgedAtOnce;
       }
-      batches.at(-1)?.push([part[position - 1] as number, some]);
+      together.at(-1)?.push([part[position - 1] as number, some]);
       room -= some.length;
     }
   }
-  return batches;
+  return together;
 }
 
 /** Begins work on a group unless some is under way. */
