@@ -1,4 +1,5 @@
 import type { Keys } from './keys.ts';
+import { pieces } from './pieces.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
 
@@ -48,7 +49,7 @@ export class Heartbeats {
       : [pending];
     for (const place of places) {
       if (place.length < fewestForScript) for (const waiting of place) this.#renewOne(waiting);
-      else for (let from = 0; from < place.length; from += batchUsers) this.#renewMany(place, from);
+      else for (const batch of pieces(place, batchUsers)) this.#renewMany(batch);
     }
   }
 
@@ -59,9 +60,8 @@ export class Heartbeats {
       .then((status) => resolve(status === 'online'), reject);
   }
 
-  #renewMany(place: readonly Waiting[], from: number): void {
+  #renewMany(batch: readonly Waiting[]): void {
     const { engine, keys, partitionOf } = this.#options;
-    const batch = place.slice(from, from + batchUsers);
     const first = (batch[0] as Waiting).userId;
     const partition = partitionOf(first);
     const users = batch.map(({ userId }) => userId).join('\n');

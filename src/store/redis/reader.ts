@@ -2,6 +2,7 @@ import { PresenceError } from '../../core/errors.ts';
 import { type UserState, unknownState } from '../../core/presence.ts';
 import { hiddenFromAll } from '../../core/privacy.ts';
 import type { Keys } from './keys.ts';
+import { pieces } from './pieces.ts';
 import type { Privacies } from './privacies.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
@@ -119,13 +120,7 @@ export class Reader {
   #batches(userIds: readonly string[]): string[][] {
     const { engine, partitionOf } = this.#options;
     const places = engine.isSplit ? Map.groupBy(userIds, partitionOf).values() : [userIds];
-    const batches: string[][] = [];
-    for (const place of places) {
-      for (let start = 0; start < place.length; start += batchUsers) {
-        batches.push(place.slice(start, start + batchUsers));
-      }
-    }
-    return batches;
+    return [...places].flatMap((place) => pieces(place, batchUsers));
   }
 
   /** A user whose privacy is still to be read keeps nobody else waiting. */

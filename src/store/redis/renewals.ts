@@ -1,5 +1,6 @@
 import type { ConnectionRenewal } from '../../core/store.ts';
 import type { Keys } from './keys.ts';
+import { pieces } from './pieces.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
 import { activityNumber, kindNumber } from './state-line.ts';
@@ -34,8 +35,8 @@ export class Renewals {
 
   async #renew(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
     const lost: string[] = [];
-    for (let from = 0; from < renewals.length; from += batchConnections) {
-      lost.push(...(await this.#renewBatch(partition, renewals.slice(from, from + batchConnections))));
+    for (const batch of pieces(renewals, batchConnections)) {
+      lost.push(...(await this.#renewBatch(partition, batch)));
     }
     return lost;
   }

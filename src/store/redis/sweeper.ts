@@ -2,6 +2,7 @@ import type { LeasePolicy } from '../../core/presence.ts';
 import type { Log } from '../../observe/log.ts';
 import { Histogram } from '../../observe/measure.ts';
 import type { Keys } from './keys.ts';
+import { pieces } from './pieces.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
 
@@ -283,12 +284,6 @@ export class Sweeper {
     this.#extended += extended;
     this.#maxLatenessMs = Math.max(this.#maxLatenessMs, latenessMs);
   }
-}
-
-function pieces<T>(list: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(list.length / size) }, (_, index) =>
-    list.slice(index * size, (index + 1) * size),
-  );
 }
 
 /** Calls that are sent together, since each takes a round trip; not more users than Redis should do before it serves others. */
