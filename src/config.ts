@@ -22,6 +22,10 @@ export interface Config extends SecurityConfig {
   readonly lastSeenTtlMs: number;
   readonly pingIntervalMs: number;
   readonly pongTimeoutMs: number;
+  readonly grpcMinPingIntervalMs: number;
+  readonly grpcMaxConnectionAgeMs: number;
+  readonly grpcMaxConnectionAgeGraceMs: number;
+  readonly grpcMaxStreamsPerConnection: number;
   readonly idleAfterMs: number;
   readonly maxConnectionsPerUser: number;
   readonly maxSessions: number;
@@ -71,6 +75,30 @@ export const configOptions: Options = {
   lastSeenTtlMs: option('LAST_SEEN_TTL', '30d', '1s to 3650d', duration(second, 3650 * day)),
   pingIntervalMs: option('PING_INTERVAL', '15s', '50ms to 1h', duration(50, 60 * minute)),
   pongTimeoutMs: option('PONG_TIMEOUT', '8s', '50ms to 10m', duration(50, 10 * minute)),
+  grpcMinPingIntervalMs: option(
+    'GRPC_MIN_PING_INTERVAL',
+    '5s',
+    '0s to 1h; 0s: no limit',
+    duration(0, 60 * minute),
+  ),
+  grpcMaxConnectionAgeMs: option(
+    'GRPC_MAX_CONNECTION_AGE',
+    '0s',
+    '0s to 7d; 0s: no limit',
+    duration(0, 7 * day),
+  ),
+  grpcMaxConnectionAgeGraceMs: option(
+    'GRPC_MAX_CONNECTION_AGE_GRACE',
+    '30s',
+    '0s to 1d; 0s: no limit',
+    duration(0, day),
+  ),
+  grpcMaxStreamsPerConnection: option(
+    'GRPC_MAX_STREAMS_PER_CONNECTION',
+    '1000',
+    '1 to 1000000',
+    integer(1, 1_000_000),
+  ),
   idleAfterMs: option('IDLE_AFTER', '5m', '0s to 1d', duration(0, day)),
   maxConnectionsPerUser: option('MAX_CONNECTIONS_PER_USER', '20', '1 to 1000', integer(1, 1000)),
   maxSessions: option('MAX_SESSIONS', '100000', '1 to 10000000', integer(1, 10_000_000)),

@@ -40,6 +40,11 @@ export interface ServerCall {
 
 export interface ServerStream<O> extends ServerCall {
   /**
+   * Sends the response headers now. Default: with the first message. Some clients (Rust tonic, Python grpclib) send nothing
+   * before they have them, so a handler that waits for its client must call this first. `setHeader` throws afterwards.
+   */
+  sendHeaders(): void;
+  /**
    * Queues a message. False: the queue is past its soft bound (or the stream is closed, and the message
    * dropped); wait for `onDrain`. Past the hard bound the stream ends with RESOURCE_EXHAUSTED.
    */

@@ -82,8 +82,11 @@ export class Admission {
   async #checkPartitions(send: SendDirectly): Promise<void> {
     const { partitionsKey } = this.#options;
     const own = String(this.#options.partitions);
-    await send(['SET', partitionsKey, own, 'NX']);
-    const stored = await send<string | null>(['GET', partitionsKey]);
+    const stored =
+      (await send<string | null>(['GET', partitionsKey])) ??
+      // Written only where it is not, since memory may be full.
+      (await send<string | null>(['SET', partitionsKey, own, 'NX', 'GET'])) ??
+      own;
     if (stored === own) return;
     throw refusal(
       `this Redis holds data in ${stored} partitions; start with PARTITIONS=${stored}, not ${own}`,

@@ -1,6 +1,7 @@
 import type { Overview } from '../../core/overview.ts';
 import type { Keys } from './keys.ts';
 import type { RedisEngine } from './redis-engine.ts';
+import { scripts } from './scripts.ts';
 
 export interface RedisOverviewOptions {
   readonly engine: RedisEngine;
@@ -34,7 +35,7 @@ export class RedisOverview implements Overview {
   async exchangeReports(report: string): Promise<readonly string[]> {
     const { engine, keys, nodeId } = this.#options;
     const [, nodes] = await Promise.all([
-      engine.command<string>(0, ['SET', keys.report(nodeId), report, 'PX', String(reportLifeMs)]),
+      engine.run(0, scripts.report, [keys.report(nodeId)], [report, String(reportLifeMs)]),
       engine.command<string[]>(0, ['ZRANGE', keys.nodes(), '0', '-1']),
     ]);
     const reports = await Promise.all(

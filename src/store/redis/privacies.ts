@@ -86,6 +86,7 @@ export class Privacies {
         known,
         renews ? '1' : '0',
         text,
+        hidesOf(privacy) > hidesOf(truth.state.privacy) ? '1' : '0',
       ]);
       if (version === null) continue;
       return text === '' ? state : { ...state, privacy: decodePrivacy(`${version}\n${text}`) };
@@ -103,6 +104,12 @@ export class Privacies {
       this.#cachedHides -= 1 + blocked.size;
     }
   }
+}
+
+/** How much is hidden; more of it needs memory. */
+function hidesOf(privacy: Privacy | null | undefined): number {
+  if (!privacy) return 0;
+  return 1 + privacy.blocked.size + (privacy.invisible ? 1 : 0);
 }
 
 function sizeOf(privacy: Privacy | undefined): number {

@@ -10,30 +10,43 @@ export interface Script {
 
 const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), 'utf8');
 
+/**
+ * What a script may do while Redis' memory is full: `always` runs (it frees, ends, renews or keeps house), `never` runs
+ * (it grows), `by first write`: Redis refuses it if its first write may grow, and else runs it to its end.
+ */
+type RunsWhenFull = 'always' | 'never' | 'by first write';
+
+const flags: Readonly<Record<RunsWhenFull, string>> = {
+  always: '#!lua flags=allow-oom\n',
+  never: '#!lua\n',
+  'by first write': '',
+};
+
 /** A script after the files that it builds on, since Redis has no includes. */
-function script(name: string, ...before: readonly string[]): Script {
-  const source = [...before, name].map(read).join('\n');
+function script(name: string, runsWhenFull: RunsWhenFull, ...before: readonly string[]): Script {
+  const source = flags[runsWhenFull] + [...before, name].map(read).join('\n');
   return { name, source, sha1: createHash('sha1').update(source).digest('hex') };
 }
 
 export const scripts = {
-  light: script('light', 'transition', 'connections'),
-  putOut: script('put-out', 'transition'),
-  connect: script('connect', 'transition', 'connections'),
-  disconnect: script('disconnect', 'transition', 'connections'),
-  renew: script('renew', 'transition', 'connections'),
-  connectionActivity: script('connection-activity', 'transition', 'connections'),
-  connectionList: script('connection-list', 'transition', 'connections'),
-  customStatus: script('custom-status', 'transition', 'customs'),
-  customSweep: script('custom-sweep', 'transition', 'customs'),
-  privacyRead: script('privacy-read', 'transition'),
-  privacyWrite: script('privacy-write', 'transition'),
-  adopt: script('adopt', 'transition', 'connections'),
-  sweep: script('sweep', 'transition'),
-  read: script('read', 'transition'),
-  readMany: script('read-many'),
-  heartbeats: script('heartbeats'),
-  check: script('check'),
-  claim: script('claim'),
-  nodes: script('nodes'),
+  light: script('light', 'by first write', 'transition', 'connections'),
+  putOut: script('put-out', 'always', 'transition'),
+  connect: script('connect', 'never', 'transition', 'connections'),
+  disconnect: script('disconnect', 'always', 'transition', 'connections'),
+  renew: script('renew', 'always', 'transition', 'connections'),
+  connectionActivity: script('connection-activity', 'always', 'transition', 'connections'),
+  connectionList: script('connection-list', 'always', 'transition', 'connections'),
+  customStatus: script('custom-status', 'by first write', 'transition', 'customs'),
+  customSweep: script('custom-sweep', 'always', 'transition', 'customs'),
+  privacyRead: script('privacy-read', 'always', 'transition'),
+  privacyWrite: script('privacy-write', 'by first write', 'transition'),
+  adopt: script('adopt', 'always', 'transition', 'connections'),
+  sweep: script('sweep', 'always', 'transition'),
+  read: script('read', 'always', 'transition'),
+  readMany: script('read-many', 'always'),
+  heartbeats: script('heartbeats', 'always'),
+  check: script('check', 'always'),
+  claim: script('claim', 'always'),
+  nodes: script('nodes', 'always'),
+  report: script('report', 'always'),
 } as const;

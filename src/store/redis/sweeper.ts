@@ -68,6 +68,8 @@ export class Sweeper {
   /** When each owned partition was claimed last. */
   readonly #owned = new Map<number, number>();
   readonly #epochs = new Map<number, string>();
+  /** Partitions that could not be swept when this was tried last. */
+  readonly #failing = new Set<number>();
   /** What is under way, by the first partition of its group. */
   readonly #claiming = new Map<number, Promise<void>>();
   readonly #sweeping = new Map<number, Promise<void>>();
@@ -116,7 +118,7 @@ export class Sweeper {
 
   stats(): SweeperStats {
     return {
-      ownedPartitions: this.#owned.size,
+      ownedPartitions: this.#ownedNow().filter((partition) => !this.#failing.has(partition)).length,
       expired: this.#expired,
       extended: this.#extended,
       maxLatenessMs: this.#maxLatenessMs,
@@ -194,14 +196,15 @@ export class Sweeper {
 
   #sweepNow(): void {
     const { engine } = this.#options;
-    // A node that was cut off or paused no longer owns anything; found-then-verified makes it harmless, not useful.
-    const sinceMs = performance.now() - ownershipMs;
-    const owned = [...this.#owned].flatMap(([partition, claimedMs]) =>
-      claimedMs > sinceMs ? [partition] : [],
-    );
-    for (const group of engine.groups(owned)) {
+    for (const group of engine.groups(this.#ownedNow())) {
       once(this.#sweeping, group, () => this.#sweep(group));
     }
+  }
+
+  /** A node that was cut off or paused no longer owns anything; found-then-verified makes it harmless, not useful. */
+  #ownedNow(): number[] {
+    const sinceMs = performance.now() - ownershipMs;
+    return [...this.#owned].flatMap(([partition, claimedMs]) => (claimedMs > sinceMs ? [partition] : []));
   }
 
   /** Rounds over all parts, until one finds that there is no more: no part waits for another that has much. */
@@ -221,32 +224,47 @@ export class Sweeper {
 
   /** Whether there is more to look at than a call takes. What fails is tried again by the next sweep, and spares the rest. */
   async #look(part: readonly number[]): Promise<boolean> {
-    const { engine, keys, log } = this.#options;
-    const first = part[0] as number;
-    let hasFailed = false;
-    const failed = (error: unknown) => {
-      hasFailed = true;
+    const { log } = this.#options;
+    const failing: number[] = [];
+    const failed = (error: unknown, partitions: readonly number[]) => {
+      failing.push(...partitions);
       log.debug({ err: error }, 'sweep failed');
     };
     try {
-      const [isMoreDue, due, customs] = await engine.run<[0 | 1, FoundUsers[], FoundUsers[]]>(
-        first,
-        scripts.check,
-        [...part.map((it) => keys.deadlines(it)), ...part.map((it) => keys.returns(it))],
-        [String(usersLookedAt), keys.startOf(first)],
-      );
-      const judgeAll = async (found: readonly FoundUsers[], judge: Judge) => {
-        for (const calls of batches(found, part)) {
-          await Promise.all(calls.map(([partition, users]) => judge(partition, users).catch(failed)));
-        }
-      };
-      await judgeAll(due, (partition, users) => this.#judge(partition, users));
-      await judgeAll(customs, (partition, users) => this.#judgeCustoms(partition, users));
-      return isMoreDue === 1 && !hasFailed;
+      const isMoreDue = await this.#lookAndJudge(part, failed);
+      return isMoreDue && failing.length === 0;
     } catch (error) {
-      failed(error);
+      failed(error, part);
       return false;
+    } finally {
+      for (const partition of part) this.#failing.delete(partition);
+      for (const partition of failing) this.#failing.add(partition);
     }
+  }
+
+  async #lookAndJudge(
+    part: readonly number[],
+    failed: (error: unknown, partitions: readonly number[]) => void,
+  ): Promise<boolean> {
+    const { engine, keys } = this.#options;
+    const first = part[0] as number;
+    const [isMoreDue, due, customs] = await engine.run<[0 | 1, FoundUsers[], FoundUsers[]]>(
+      first,
+      scripts.check,
+      [...part.map((it) => keys.deadlines(it)), ...part.map((it) => keys.returns(it))],
+      [String(usersLookedAt), keys.startOf(first)],
+    );
+    const judgeAll = async (found: readonly FoundUsers[], judge: Judge) => {
+      for (const calls of batches(found, part)) {
+        const judging = calls.map(([partition, users]) =>
+          judge(partition, users).catch((error: unknown) => failed(error, [partition])),
+        );
+        await Promise.all(judging);
+      }
+    };
+    await judgeAll(due, (partition, users) => this.#judge(partition, users));
+    await judgeAll(customs, (partition, users) => this.#judgeCustoms(partition, users));
+    return isMoreDue === 1;
   }
 
   /** Custom statuses that are over. */

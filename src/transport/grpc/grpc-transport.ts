@@ -24,6 +24,13 @@ export interface GrpcTransportOptions extends WelcomeFacts {
   readonly sessions: Sessions;
   /** Silence of a connection after which the client is pinged; it has `pongTimeoutMs` to answer. */
   readonly pingIntervalMs: number;
+  /** Clients may send one HTTP/2 PING per interval; 0: any number. */
+  readonly grpcMinPingIntervalMs: number;
+  /** 0: connections may get as old as they like. */
+  readonly grpcMaxConnectionAgeMs: number;
+  /** 0: calls of a connection that is too old may go on. */
+  readonly grpcMaxConnectionAgeGraceMs: number;
+  readonly grpcMaxStreamsPerConnection: number;
   /** undefined: plain text. */
   readonly tls: TlsFiles | undefined;
   readonly maxConnections: number;
@@ -49,11 +56,20 @@ export class GrpcTransport {
     this.#options = options;
     this.#server = new GrpcServer({
       tls: options.tls?.options,
-      limits: { maxConnections: options.maxConnections },
+      limits: {
+        maxConnections: options.maxConnections,
+        maxConcurrentStreams: options.grpcMaxStreamsPerConnection,
+      },
+      maxConnectionAgeMs: options.grpcMaxConnectionAgeMs,
+      maxConnectionAgeGraceMs: options.grpcMaxConnectionAgeGraceMs,
       accept: (address) => options.gate.limits.mayConnect(address),
       refuse: (path) =>
         !path.startsWith(contractPath) || options.gate.limits.mayCall() ? undefined : busyError,
-      keepalive: { timeMs: options.pingIntervalMs, timeoutMs: options.pongTimeoutMs },
+      keepalive: {
+        timeMs: options.pingIntervalMs,
+        timeoutMs: options.pongTimeoutMs,
+        minClientPingMs: options.grpcMinPingIntervalMs,
+      },
       onError: (error, context) => options.log.error({ err: error, context }, 'gRPC server error'),
     });
     options.tls?.onChange((tls) => this.#server.renewTls(tls));

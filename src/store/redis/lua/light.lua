@@ -9,17 +9,18 @@ local status_key, meta_key, deadlines_key = KEYS[1], KEYS[2], KEYS[3]
 local user, channel, ttl, activity, cause = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local now = clock_ms()
 
+local signed_out, was = unpack(redis.call('HMGET', meta_key, 'x', 's'))
+-- Before any other write: one that cannot grow, so that a user who is ONLINE stays so while memory is full.
+if was == ONLINE then redis.call('HDEL', meta_key, cause == BY_HEARTBEAT and '' or 'g') end
 if cause == BY_HEARTBEAT then
-  local signed_out, was = unpack(redis.call('HMGET', meta_key, 'x', 's'))
   if signed_out and now - tonumber(signed_out) < ttl then return false end
   if was == ONLINE then
     redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))
     redis.call('ZADD', deadlines_key, 'NX', now + ttl + 1, user)
     return present_line(user, ttl, status_key, meta_key, deadlines_key)
   end
-else
-  redis.call('HDEL', meta_key, 'g')
-  if activity ~= NO_ACTIVITY then redis.call('HSET', meta_key, 'q', activity) end
+elseif activity ~= NO_ACTIVITY then
+  redis.call('HSET', meta_key, 'q', activity)
 end
 return settle(KEYS, user, cause, true, ttl, now, channel)
   or present_line(user, ttl, status_key, meta_key, deadlines_key)

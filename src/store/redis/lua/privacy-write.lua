@@ -3,15 +3,18 @@
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 privacy
 -- ARGV 1 user, 2 channel, 3 lease ms, 4 last-seen ttl ms, 5 version of the user (0 = never heard of), 6 version of the
--- privacy before (empty = none), 7 whether the lease of an ONLINE user is renewed (1 or 0), 8 privacy (empty = none)
+-- privacy before (empty = none), 7 whether the lease of an ONLINE user is renewed (1 or 0), 8 privacy (empty = none),
+-- 9 whether more is hidden than before (1 or 0): refused while memory is full
 -- Returns the version, false: something changed.
 
 local status_key, meta_key, log_key, seq_key, privacy_key = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6]
-local user, channel, ttl, last_seen_ttl, known, known_privacy, renews, privacy = unpack(ARGV)
+local user, channel, ttl, last_seen_ttl, known, known_privacy, renews, privacy, grows = unpack(ARGV)
 local now = clock_ms()
 local status, version, privacy_version = unpack(redis.call('HMGET', meta_key, 's', 'v', 'p'))
 if (version or '0') ~= known or (privacy_version or '') ~= known_privacy then return false end
 
+-- Before any other write: one that cannot grow (scripts.ts).
+if grows == '0' then redis.call('HDEL', meta_key, '') end
 local previous, new_version = take_versions(seq_key, 1, now)
 if privacy == '' then
   redis.call('DEL', privacy_key)
