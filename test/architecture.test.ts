@@ -44,6 +44,14 @@ function readModules(folder: string): Module[] {
     });
 }
 
+/** Tests, and what only tests use. */
+function testFiles(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((file) => !file.includes('/node_modules/') && /\.test\.ts$|\/test\//.test(file));
+}
+
 const modules = readModules(source);
 const nameOf = (file: string) => relative(source, file);
 const roomOf = (file: string) => (nameOf(file).includes('/') ? (nameOf(file).split('/')[0] as string) : '.');
@@ -107,6 +115,18 @@ describe('architecture', () => {
         /\bprocess\.(env|argv|exit|on|stdout|stderr)/,
         nameOf(file),
       );
+    }
+  });
+
+  it('tests start processes and make folders where they cannot stay behind', () => {
+    const forbidden =
+      /\b(spawn|fork|exec|execFile|mkdtemp|mkdtempSync)\b[^']* from 'node:(child_process|fs|fs\/promises)'/;
+    const folders = ['src', 'test', 'client', 'dashboard', 'grpc-server'];
+    for (const file of folders.flatMap((folder) => testFiles(join(root, folder)))) {
+      // The module itself, and its test.
+      if (file.includes('/test/support/child-process.')) continue;
+      const found = forbidden.exec(readFileSync(file, 'utf8'))?.[0];
+      assert.equal(found, undefined, `${relative(root, file)} must use test/support/child-process.ts`);
     }
   });
 

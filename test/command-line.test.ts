@@ -1,9 +1,10 @@
 /** The command line as a user runs it: real processes. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { endProcess, startProcess } from './support/child-process.ts';
 import { waitFor } from './support/wait.ts';
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
@@ -16,7 +17,7 @@ interface Run {
 }
 
 function pilotlight(args: readonly string[], environment: Record<string, string> = {}): Run {
-  const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...environment } });
+  const child = startProcess(process.execPath, [main, ...args], { env: { ...process.env, ...environment } });
   let out = '';
   let err = '';
   child.stdout.on('data', (chunk) => {
@@ -38,7 +39,7 @@ describe('command line', () => {
     await waitFor('the ready line', () => server.out().includes('\n'), 15_000);
     address = `127.0.0.1:${/gRPC on 127\.0\.0\.1:(\d+)/.exec(server.out())?.[1]}`;
   });
-  after(() => server.child.kill('SIGKILL'));
+  after(() => endProcess(server.child));
 
   const client = async (...args: string[]) => {
     const run = pilotlight([...args, '--address', address]);

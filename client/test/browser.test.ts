@@ -7,13 +7,13 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Activity } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { build, type Rolldown } from 'vite';
+import { launchBrowser } from '../../test/support/browser.ts';
 import { startServer, type TestServer, Watcher } from '../../test/support/pilotlight.ts';
 import { RedisServer } from '../../test/support/redis-server.ts';
 import { waitFor } from '../../test/support/wait.ts';
 
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const entry = fileURLToPath(new URL('./support/browser-page.ts', import.meta.url));
 
 async function pageScript(): Promise<string> {
@@ -53,10 +53,7 @@ describe('client in Chromium', () => {
       DRAIN_TIMEOUT: '200ms',
     };
     servers = [await startServer(environment), await startServer(environment)];
-    browser = await chromium.launch({
-      executablePath,
-      args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking'],
-    });
+    browser = await launchBrowser();
   });
   after(async () => {
     await browser?.close();

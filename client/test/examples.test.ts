@@ -1,11 +1,11 @@
 /** The examples: they run, and they build. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import react from '@vitejs/plugin-react';
 import { build, type Rolldown } from 'vite';
+import { endProcess, startProcess } from '../../test/support/child-process.ts';
 import { startServer, type TestServer } from '../../test/support/pilotlight.ts';
 import { waitFor } from '../../test/support/wait.ts';
 
@@ -19,7 +19,7 @@ describe('examples', () => {
   after(() => server.stop());
 
   it('node/watch.ts tells who comes and goes', async () => {
-    const child = spawn(process.execPath, [at('node/watch.ts'), 'ada'], {
+    const child = startProcess(process.execPath, [at('node/watch.ts'), 'ada'], {
       env: { ...process.env, PRESENCE_URL: `http://127.0.0.1:${server.grpcPort}` },
     });
     let output = '';
@@ -31,7 +31,7 @@ describe('examples', () => {
       await server.client.setUserStatus({ userId: 'ada', status: UserStatus.ONLINE });
       await waitFor('the change', () => output.includes('ada is ONLINE (was OFFLINE)\n'));
     } finally {
-      child.kill('SIGKILL');
+      await endProcess(child);
     }
   });
 

@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { endProcess, startProcess } from '../support/child-process.ts';
 import { freePort } from '../support/redis-server.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -50,14 +50,13 @@ export class ServerProcess {
 
   /** Starts it, again after it ended. Resolves when it is ready. */
   async run(): Promise<void> {
-    const child = spawn(process.execPath, [main, 'serve'], {
+    const child = startProcess(process.execPath, [main, 'serve'], {
       env: {
         ...process.env,
         ...this.#environment,
         GRPC_PORT: String(this.grpcPort),
         HTTP_PORT: String(this.httpPort),
       },
-      stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
     createInterface({ input: child.stderr }).on('line', (line) => {
@@ -95,10 +94,9 @@ export class ServerProcess {
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#process;
     this.#process = undefined;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    if (!child) return;
     const timer = setTimeout(() => child.kill('SIGKILL'), stopTimeoutMs);
-    child.kill(signal);
-    await once(child, 'exit');
+    await endProcess(child, signal);
     clearTimeout(timer);
   }
 }

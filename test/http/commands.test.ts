@@ -1,12 +1,13 @@
 /** `pilotlight top` and `pilotlight demo` as a user runs them: real processes, a real server. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { demoNames, maxDemoUsers } from '../../src/cli/demo-command.ts';
 import { topFrame } from '../../src/cli/top-command.ts';
 import type { Stats } from '../../src/observe/stats.ts';
+import { startProcess } from '../support/child-process.ts';
 import { request } from '../support/http.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { freePort } from '../support/redis-server.ts';
@@ -19,7 +20,7 @@ function pilotlight(...args: string[]): {
   out: () => string;
   exit: Promise<number | null>;
 } {
-  const child = spawn(process.execPath, [main, ...args]);
+  const child = startProcess(process.execPath, [main, ...args]);
   let out = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {

@@ -1,10 +1,9 @@
 /** The `curl` examples of docs/http.md, run as they stand, one after another. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { runProcess } from '../support/child-process.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 
 const guide = readFileSync(fileURLToPath(new URL('../../docs/http.md', import.meta.url)), 'utf8');
@@ -38,13 +37,9 @@ describe('examples of docs/http.md', () => {
       const { port } = new URL(server.httpUrl);
       const local = command.replace('localhost:8080', `127.0.0.1:${port}`);
       // A watch ends by its own time limit, which curl reports as a failure.
-      const { stdout } = await promisify(execFile)('sh', ['-c', local.replace('curl', 'curl -s')]).catch(
-        (error: { code: number; stdout: string }) => {
-          assert.equal(error.code, 28, 'curl failed; is the Debian package curl installed?');
-          return error;
-        },
-      );
-      assert.equal(withoutTimes(stdout), withoutTimes(answer));
+      const { code, out } = await runProcess('sh', ['-c', local.replace('curl', 'curl -s')]);
+      assert.ok(code === 0 || code === 28, 'curl failed; is the Debian package curl installed?');
+      assert.equal(withoutTimes(out), withoutTimes(answer));
     });
   }
 });

@@ -1,13 +1,13 @@
 /** Spans of a real server that was started with an OpenTelemetry SDK, as docs/tracing.md says. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import type { ChildProcess } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { PresenceService } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { Tracing } from '../../src/observe/tracing.ts';
+import { endProcess, startProcess } from '../support/child-process.ts';
 import { request } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -31,7 +31,7 @@ describe('tracing with an SDK', () => {
 
   before(async () => {
     const args = ['--import', path('../support/trace-preload.mjs'), path('../../src/main.ts'), 'serve'];
-    child = spawn(process.execPath, args, {
+    child = startProcess(process.execPath, args, {
       env: { ...process.env, GRPC_PORT: '0', HTTP_PORT: '0', LOG_LEVEL: 'error' },
     });
     child.stdout?.on('data', (chunk) => {
@@ -42,10 +42,7 @@ describe('tracing with an SDK', () => {
     grpcUrl = `http://${grpc}`;
     httpUrl = `http://${http}`;
   });
-  after(async () => {
-    child.kill('SIGKILL');
-    await once(child, 'exit');
-  });
+  after(() => endProcess(child));
 
   const spans = () =>
     [...out.matchAll(/^span (.+)$/gm)].map(([, json]) => JSON.parse(json as string) as SeenSpan);

@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server as HttpServer, type ServerResponse } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,6 +20,7 @@ import { PresenceError } from '../../src/core/errors.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { Authenticator } from '../../src/security/authenticator.ts';
 import { JwksKeys } from '../../src/security/jwks.ts';
+import { temporaryFolder } from '../support/child-process.ts';
 import { EventReader } from '../support/http.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
@@ -220,7 +220,7 @@ describe('options of authentication', () => {
 
 describe('a public key file', () => {
   it('pins its algorithm, and is read again when it changes', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'pilotlight-key-'));
+    const folder = temporaryFolder('key');
     const file = join(folder, 'key.pem');
     const first = generateKeyPairSync('ec', { namedCurve: 'P-256' });
     const second = generateKeyPairSync('ec', { namedCurve: 'P-256' });

@@ -1,8 +1,7 @@
 /** Safe by default: where a server may listen, and TLS and mutual TLS on both ports. */
 import assert from 'node:assert/strict';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,6 +14,7 @@ import { ConfigError, readConfig } from '../../src/config.ts';
 import type { Log } from '../../src/observe/log.ts';
 import { Server } from '../../src/server.ts';
 import { makeAuthority, makeCertificate } from '../support/certificates.ts';
+import { temporaryFolder } from '../support/child-process.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -58,7 +58,7 @@ describe('where a server may listen', () => {
 });
 
 describe('TLS', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'pilotlight-tls-'));
+  const folder = temporaryFolder('tls');
   const path = (name: string) => join(folder, name);
   let server: TestServer;
 

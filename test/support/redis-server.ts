@@ -1,9 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { endProcess, startProcess, temporaryFolder } from './child-process.ts';
 import { waitFor } from './wait.ts';
 
 /**
@@ -53,7 +52,7 @@ export class RedisServer {
     options: readonly string[] = [],
     prepare: (folder: string) => Promise<readonly string[]> = async () => [],
   ): Promise<RedisServer> {
-    const folder = await mkdtemp(join(tmpdir(), 'pilotlight-redis-'));
+    const folder = temporaryFolder('redis');
     const server = new RedisServer(await freePort(), folder, options);
     server.#first = await prepare(folder);
     await server.run();
@@ -74,7 +73,7 @@ export class RedisServer {
 
   /** Starts it, or starts it again with the data that it saved. */
   async run(): Promise<void> {
-    const child = spawn(
+    const child = startProcess(
       'redis-server',
       [
         ...this.#first,
@@ -122,9 +121,7 @@ export class RedisServer {
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#process;
     this.#process = undefined;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    child.kill(signal);
-    await once(child, 'exit');
+    if (child) await endProcess(child, signal);
   }
 }
 

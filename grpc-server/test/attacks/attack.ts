@@ -37,7 +37,7 @@ export function attack(
       await server.assertHealthy();
       survived = true;
     } finally {
-      if (alone || !survived) server.kill();
+      if (alone || !survived) await server.kill();
       if (!alone && !survived) shared = undefined;
     }
   });

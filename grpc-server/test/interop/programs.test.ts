@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { temporaryFolder } from '../../../test/support/child-process.ts';
 import { message } from '../support/frames.ts';
 import { makeCertificate, run } from '../support/programs.ts';
 import { eventually } from '../support/raw-client.ts';
@@ -21,7 +21,7 @@ for (const secure of [false, true]) {
 
     before(async () => {
       server = await startServer(secure ? { tls } : {});
-      folder = mkdtempSync(join(tmpdir(), 'grpc-server-test-'));
+      folder = temporaryFolder();
       requestFile = join(folder, 'request');
       writeFileSync(requestFile, message('hello'));
       url = `${secure ? 'https' : 'http'}://127.0.0.1:${server.port}`;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { temporaryFolder } from '../../../test/support/child-process.ts';
 import { GrpcServer } from '../../src/index.ts';
 import { makeCertificate, runPython } from '../support/programs.ts';
 import { eventually } from '../support/raw-client.ts';
@@ -27,7 +27,7 @@ const CASES = [
 
 for (const secure of [false, true]) {
   test(`Python gRPC (C-core) over ${secure ? 'TLS' : 'h2c'}: the interop cases`, async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'grpc-server-test-'));
+    const folder = temporaryFolder();
     const tls = secure ? makeCertificate() : undefined;
     const errors: unknown[] = [];
     const server = new GrpcServer({

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { runProcess, temporaryFolder } from '../../../test/support/child-process.ts';
 
 const RUN_MS = 60_000;
 
@@ -13,40 +13,21 @@ export interface Run {
 
 /** Runs a program to its end. A missing one fails with the name of the Debian package that has it. */
 export async function run(file: string, args: readonly string[], debianPackage: string): Promise<Run> {
-  return new Promise((resolve, reject) => {
-    execFile(
-      file,
-      args,
-      { timeout: RUN_MS, maxBuffer: 64 << 20, encoding: 'buffer' },
-      (error, stdout, stderr) => {
-        if (error && (error as NodeJS.ErrnoException).code === 'ENOENT') {
-          reject(new Error(`${file} is not installed: install the Debian package ${debianPackage}`));
-          return;
-        }
-        const out = stdout.toString('latin1') + stderr.toString('latin1');
-        resolve({ code: error ? (typeof error.code === 'number' ? error.code : null) : 0, out });
-      },
-    );
-  });
+  try {
+    const { code, out, err } = await runProcess(file, args, { encoding: 'latin1', timeoutMs: RUN_MS });
+    return { code, out: out + err };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new Error(`${file} is not installed: install the Debian package ${debianPackage}`);
+  }
 }
 
 /** Runs a Python script from standard input with the system's interpreter, which is the one that has grpcio. */
 export async function runPython(script: string, args: readonly string[]): Promise<Run> {
   const python = '/usr/bin/python3';
   assert.ok(existsSync(python), `${python} is not installed: install the Debian package python3-grpcio`);
-  const child = spawn(python, ['-', ...args], { stdio: ['pipe', 'pipe', 'pipe'], timeout: RUN_MS });
-  let out = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    out += chunk;
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    out += chunk;
-  });
-  child.stdin.end(script);
-  const code = await new Promise<number | null>((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', resolve);
-  });
+  const { code, ...text } = await runProcess(python, ['-', ...args], { input: script, timeoutMs: RUN_MS });
+  const out = text.out + text.err;
   if (out.includes("No module named 'grpc'")) {
     throw new Error('Python gRPC is not installed: install the Debian package python3-grpcio');
   }
@@ -60,7 +41,7 @@ export interface Certificate {
 
 /** A self-signed certificate for localhost and 127.0.0.1, made by openssl, valid for a day. */
 export function makeCertificate(): Certificate {
-  const folder = mkdtempSync(join(tmpdir(), 'grpc-server-test-'));
+  const folder = temporaryFolder('certificate');
   try {
     const key = join(folder, 'key.pem');
     const cert = join(folder, 'cert.pem');

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { endProcess, forkProcess } from '../../../test/support/child-process.ts';
 import type { GrpcServer } from '../../src/index.ts';
 import { type ConnectOptions, deadline, RawClient } from './raw-client.ts';
 import type { ServerOptions } from './test-server.ts';
@@ -31,7 +32,7 @@ export class RemoteServer {
 
   /** Options must survive JSON. */
   static async start(options: ServerOptions = {}): Promise<RemoteServer> {
-    const child = fork(new URL('attacked-server.ts', import.meta.url), [JSON.stringify(options)], {
+    const child = forkProcess(new URL('attacked-server.ts', import.meta.url), [JSON.stringify(options)], {
       execArgv: ['--expose-gc', '--no-warnings'],
     });
     return new RemoteServer(child, await answer<number>(child));
@@ -60,8 +61,8 @@ export class RemoteServer {
   }
 
   /** Ends the process, whatever state it is in. */
-  kill(): void {
-    this.#child.kill('SIGKILL');
+  async kill(): Promise<void> {
+    await endProcess(this.#child);
   }
 
   /** Asserts that the process lives and has reported no error. */

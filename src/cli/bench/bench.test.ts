@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { GrpcServer } from '@pilotlight/grpc-server';
+import { runProcess } from '../../../test/support/child-process.ts';
 import { startServer, type TestServer } from '../../../test/support/pilotlight.ts';
 import { monoMs } from './clock.ts';
 import { judge, parseExpectation } from './expect.ts';
@@ -160,15 +160,11 @@ describe('bench scenarios against a real server', () => {
   });
 });
 
-function bench(...args: readonly string[]): Promise<{ code: number; output: string }> {
+async function bench(...args: readonly string[]): Promise<{ code: number | null; output: string }> {
   const main = fileURLToPath(new URL('../../main.ts', import.meta.url));
   const short = ['--users', '20', '--rate', '100', '--warmup', '100ms', '--duration', '300ms'];
-  return new Promise((resolve) => {
-    const all = [main, 'bench', ...args, ...short];
-    execFile(process.execPath, all, { timeout: 60_000 }, (error, stdout, stderr) => {
-      resolve({ code: error === null ? 0 : Number(error.code), output: stdout + stderr });
-    });
-  });
+  const { code, out, err } = await runProcess(process.execPath, [main, 'bench', ...args, ...short]);
+  return { code, output: out + err };
 }
 
 describe('a server that stalls', () => {

@@ -1,12 +1,12 @@
 /** What stands between a server and its Redis: TLS, users and passwords, databases. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { createClient } from 'redis';
 import { followAll } from '../../../test/store-harness.ts';
 import { makeAuthority, makeCertificate } from '../../../test/support/certificates.ts';
+import { temporaryFolder } from '../../../test/support/child-process.ts';
 import { RedisCluster } from '../../../test/support/redis-cluster.ts';
 import { redisCommand } from '../../../test/support/redis-command.ts';
 import { RedisSentinelTrio } from '../../../test/support/redis-sentinel.ts';
@@ -70,7 +70,7 @@ async function assertRefused(
 }
 
 describe('access to one Redis', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'pilotlight-redis-tls-'));
+  const folder = temporaryFolder('redis-tls');
   const path = (name: string) => join(folder, name);
   let redis: RedisServer;
   let tlsPort: number;

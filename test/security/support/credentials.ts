@@ -1,8 +1,8 @@
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type JWTPayload, SignJWT, UnsecuredJWT } from 'jose';
+import { temporaryFolder } from '../../support/child-process.ts';
 
 export const issuer = 'https://issuer.test';
 export const audience = 'presence';
@@ -18,7 +18,7 @@ export const apiKeys = {
 };
 
 export function apiKeysFile(): { file: string; remove: () => void } {
-  const folder = mkdtempSync(join(tmpdir(), 'pilotlight-keys-'));
+  const folder = temporaryFolder('keys');
   const file = join(folder, 'keys.json');
   writeFileSync(file, apiKeysText(apiKeys));
   return { file, remove: () => rmSync(folder, { recursive: true, force: true }) };
