@@ -1,6 +1,5 @@
 /** Response headers of streaming rpcs, before either side has said anything: Rust tonic and Python grpclib wait for them. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type ClientHttp2Session, connect } from 'node:http2';
@@ -8,6 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { SubscribeStatusUpdatesRequestSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { runProcess } from '../support/child-process.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { prefixed } from './support/raw-session.ts';
 
@@ -82,18 +82,9 @@ describe('response headers of a stream', () => {
 
   it('come to Python before its client has said hello', async () => {
     const path = '/presence.v1.PresenceService/Connect';
-    const program = spawn('/usr/bin/python3', ['-c', python, `127.0.0.1:${server.grpcPort}`, path], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    let said = '';
-    program.stdout.on('data', (chunk: Buffer) => {
-      said += chunk;
-    });
-    program.stderr.on('data', (chunk: Buffer) => {
-      said += chunk;
-    });
-    const [code] = await once(program, 'close', { signal: AbortSignal.timeout(30_000) });
-    assert.equal(said, 'headers\n');
-    assert.equal(code, 0, said);
+    const args = ['-c', python, `127.0.0.1:${server.grpcPort}`, path];
+    const { code, out, err } = await runProcess('/usr/bin/python3', args);
+    assert.equal(out + err, 'headers\n');
+    assert.equal(code, 0);
   });
 });
