@@ -106,6 +106,11 @@ export interface ConnectionSeen extends Omit<Connection, 'deadlineMs'> {
 }
 
 export interface FeedListener {
+  /**
+   * A caller of this node changed a user, whose version is this now: no read of this node may answer an older one. Called
+   * before the write resolves. Absent: nobody reads here. Must not throw.
+   */
+  written?(userId: string, version: number): void;
   /** Transitions of one partition, in order, each once; without privacy. Must not throw. */
   transitions(states: readonly UserState[]): void;
   /** A user's privacy changed, in order with the transitions: a read from now on brings it. Must not throw. */

@@ -59,15 +59,12 @@ export class PresenceService implements ViewedPresence {
   /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */
   async setStatus(userId: string, status: Status, activity: Activity | null): Promise<UserState> {
     checkUserId(userId, 'user_id');
-    const { store, hub } = this.#options;
+    const { store } = this.#options;
     if (status === 'OFFLINE' && activity !== null) {
       throw PresenceError.invalidArgument('activity', 'is only for status ONLINE');
     }
     await this.requireKnown([userId]);
-    const state =
-      status === 'ONLINE' ? await store.setOnline(userId, activity) : await store.setOffline(userId);
-    hub.noteWritten(state);
-    return state;
+    return status === 'ONLINE' ? store.setOnline(userId, activity) : store.setOffline(userId);
   }
 
   /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */

@@ -108,7 +108,7 @@ describe('state reader', () => {
     const { store, hub, reader } = await watch('ada');
     const written = stateOf('ada', 'OFFLINE', 11);
     store.states.set('ada', written);
-    hub.noteWritten(written);
+    hub.written('ada', 11);
     assert.deepEqual(await reader.read(['ada']), [written]);
     assert.deepEqual(store.asked, ['ada']);
   });

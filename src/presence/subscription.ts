@@ -63,7 +63,7 @@ export interface WatchRegistry {
   /** Registers a watch. Its first state comes with `load`. */
   add(subscription: Subscription, userId: string): WatchedUser;
   remove(subscription: Subscription, user: WatchedUser): void;
-  /** Resolves when every user's state is known and its feed followed. Rejects with REDIS_ERROR. */
+  /** Resolves when every user's state is up to date and its feed followed. Rejects with REDIS_ERROR. */
   load(users: readonly WatchedUser[]): Promise<void>;
   countConflated(): void;
   countClosed(): void;
@@ -147,10 +147,12 @@ export class Subscription {
       this.#unintroduced ??= new Set();
       this.#unintroduced.add(user);
       this.#remember(user, knownVersions?.get(user.userId) ?? 0);
-      if (user.state !== undefined) this.offer(user, { state: this.#seen(user.state), snapshot: true });
+      if (isUpToDate(user)) this.#introduce(user);
     }
     try {
       await this.#hub.load(users);
+      // A read that brought no news told nobody.
+      for (const user of users) if (this.#unintroduced?.has(user)) this.#introduce(user);
       if (users.some(isForReciprocal)) await this.#followSelf();
     } catch (error) {
       this.unwatch(added);
@@ -224,6 +226,12 @@ export class Subscription {
     this.#isFull = !this.#sink.send(told);
   }
 
+  #introduce(user: WatchedUser): void {
+    if (user.state && !this.#untold?.has(user)) {
+      this.offer(user, { state: this.#seen(user.state), snapshot: true });
+    }
+  }
+
   #seen(state: UserState): UserState {
     return this.#hub.sights.of(this.viewer, state, this.#isReciprocal);
   }
@@ -259,4 +267,14 @@ export class Subscription {
 
 function isForReciprocal(user: WatchedUser): boolean {
   return user.state?.privacy?.lastSeen === 'reciprocal';
+}
+
+/** Whether privacy was read since it was last said to have changed. */
+export function isPrivacyKnown(user: WatchedUser): boolean {
+  return user.privacyChanges === user.knownPrivacyChanges;
+}
+
+/** Whether what is known is no older than what callers of this node wrote. */
+export function isUpToDate(user: WatchedUser): boolean {
+  return user.state !== undefined && user.state.version >= user.writtenVersion && isPrivacyKnown(user);
 }

@@ -10,6 +10,8 @@ import { tellApart } from './private-fan-out.ts';
 import { Reloads } from './reloads.ts';
 import { Sights, type SightsOptions } from './sights.ts';
 import {
+  isPrivacyKnown,
+  isUpToDate,
   Subscription,
   type WatchEvent,
   type WatchedPartition,
@@ -122,18 +124,16 @@ export class WatchHub implements FeedListener, WatchRegistry {
   /** What is known here of a watched user, true but for the last few seconds at most; undefined = ask the store. */
   stateOf(userId: string): UserState | undefined {
     const user = this.#users.get(userId);
-    if (!user?.state || user.partition.reloading || !isPrivacyKnown(user)) return undefined;
-    if (user.state.version < user.writtenVersion) return undefined;
+    if (!user?.state || user.partition.reloading || !isUpToDate(user)) return undefined;
     if (!this.#options.store.isCurrent(user.partition.number)) return undefined;
     const isLastSeenOld =
       user.state.status === 'ONLINE' && performance.now() - user.readAtMs > lastSeenStaleMs;
     return isLastSeenOld && user.doubtedUntilMs === 0 ? undefined : user.state;
   }
 
-  /** Takes note of a state that a caller wrote: no query of this node may answer an older one any more. */
-  noteWritten(state: UserState): void {
-    const user = this.#users.get(state.userId);
-    if (user) user.writtenVersion = Math.max(user.writtenVersion, state.version);
+  written(userId: string, version: number): void {
+    const user = this.#users.get(userId);
+    if (user) user.writtenVersion = Math.max(user.writtenVersion, version);
   }
 
   /** Takes note of a state that was read for a query: its last seen may be newer. */
@@ -228,9 +228,9 @@ export class WatchHub implements FeedListener, WatchRegistry {
     this.#options.store.unfollow(partition.number);
   }
 
-  /** Resolves when every user's state is known and its feed followed. Users loaded by somebody else are shared. */
+  /** Resolves when every user's state is up to date and its feed followed. Reads under way are shared. */
   async load(users: readonly WatchedUser[]): Promise<void> {
-    const unloaded = users.filter((user) => user.state === undefined && !user.loading);
+    const unloaded = users.filter((user) => !isUpToDate(user) && !user.loading);
     if (unloaded.length > 0) {
       const loading = this.#read(unloaded);
       for (const user of unloaded) user.loading = loading;
@@ -297,15 +297,18 @@ export class WatchHub implements FeedListener, WatchRegistry {
     for (const user of users) if (!user.isFresh) this.lost(user.partition.number);
   }
 
-  /** Until the privacy of each is what it is by now: it may change while it is read. */
+  /** Until each is what it is by now: privacy may change while it is read, and callers of this node may write. */
   async #readStates(users: readonly WatchedUser[]): Promise<void> {
     let left = users;
     while (left.length > 0) {
-      const changes = left.map((user) => user.privacyChanges);
+      const before = left.map(({ privacyChanges, writtenVersion }) => ({ privacyChanges, writtenVersion }));
       const states = await this.#options.store.read(left.map((user) => user.userId));
       left = left.filter((user, index) => {
-        if (user.privacyChanges !== changes[index]) return true;
-        this.#adopt(user, states[index] as UserState);
+        const { privacyChanges, writtenVersion } = before[index] as (typeof before)[0];
+        const state = states[index] as UserState;
+        const isBehind = user.writtenVersion !== writtenVersion && state.version < user.writtenVersion;
+        if (isBehind || user.privacyChanges !== privacyChanges) return true;
+        this.#adopt(user, state);
         return false;
       });
     }
@@ -375,11 +378,6 @@ function isSeenAlike(a: UserState, b: UserState): boolean {
   return (
     a.status === b.status && a.activity === b.activity && isSameCustomStatus(a.customStatus, b.customStatus)
   );
-}
-
-/** Whether privacy was read since it was last said to have changed. */
-function isPrivacyKnown(user: WatchedUser): boolean {
-  return user.privacyChanges === user.knownPrivacyChanges;
 }
 
 function withPrivacyOf({ privacy }: UserState, state: UserState): UserState {

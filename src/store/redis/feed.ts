@@ -1,4 +1,5 @@
 import { PresenceError } from '../../core/errors.ts';
+import type { UserState } from '../../core/presence.ts';
 import type { RedisTarget } from '../../core/redis-target.ts';
 import type { FeedListener } from '../../core/store.ts';
 import type { Log } from '../../observe/log.ts';
@@ -88,6 +89,11 @@ export class Feed {
 
   onFeed(listener: FeedListener): void {
     this.#listener = listener;
+  }
+
+  /** A caller of this node changed a user; the message of it comes later. */
+  written({ userId, version }: UserState): void {
+    this.#listener.written?.(userId, version);
   }
 
   start(): void {

@@ -23,14 +23,7 @@ import { Reader } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { Renewals } from './renewals.ts';
 import { type Script, scripts } from './scripts.ts';
-import {
-  activityNumber,
-  activityOf,
-  causeNumber,
-  decodeState,
-  decodeStateOf,
-  kindNumber,
-} from './state-line.ts';
+import { activityNumber, activityOf, causeNumber, decodeStateOf, kindNumber } from './state-line.ts';
 import { Sweeper, type SweeperStats } from './sweeper.ts';
 
 export interface RedisStoreOptions extends LeasePolicy {
@@ -146,7 +139,7 @@ export class RedisStore implements PresenceStore {
   }
 
   async setOnline(userId: string, activity: Activity | null): Promise<UserState> {
-    return decodeState((await this.#light(userId, activity, causeNumber('SET'))) as string);
+    return this.#wrote(userId, await this.#light(userId, activity, causeNumber('SET')));
   }
 
   async setOffline(userId: string): Promise<UserState> {
@@ -156,12 +149,15 @@ export class RedisStore implements PresenceStore {
       [],
       [this.#ttl, String(this.#options.lastSeenTtlMs)],
     );
-    return decodeState(line);
+    return this.#wrote(userId, line);
   }
 
   async heartbeat(userId: string): Promise<boolean> {
     if (await this.#heartbeats.renew(userId)) return true;
-    return (await this.#light(userId, null, causeNumber('HEARTBEAT'))) !== null;
+    const line = await this.#light(userId, null, causeNumber('HEARTBEAT'));
+    if (line === null) return false;
+    this.#wrote(userId, line);
+    return true;
   }
 
   read(userIds: readonly string[]): Promise<UserState[]> {
@@ -185,7 +181,7 @@ export class RedisStore implements PresenceStore {
     ]);
     this.#tellEvicted(evicted);
     return {
-      state: decodeStateOf(userId, line),
+      state: this.#wrote(userId, line),
       nowMs: Number(now),
       sinceMs: Number(since),
       replaced: replaced === '1',
@@ -194,12 +190,13 @@ export class RedisStore implements PresenceStore {
 
   async disconnect(userId: string, connectionId: string): Promise<void> {
     const { disconnectGraceMs, lastSeenTtlMs } = this.#options;
-    await this.#run(userId, scripts.disconnect, this.#connectionKeys(userId), [
+    const line = await this.#run<string | null>(userId, scripts.disconnect, this.#connectionKeys(userId), [
       this.#ttl,
       connectionId,
       String(disconnectGraceMs),
       String(lastSeenTtlMs),
     ]);
+    if (line !== null) this.#wrote(userId, line);
   }
 
   renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
@@ -213,7 +210,7 @@ export class RedisStore implements PresenceStore {
       this.#connectionKeys(userId),
       [this.#ttl, connectionId, activityNumber(activity)],
     );
-    return decodeStateOf(userId, line);
+    return this.#wrote(userId, line);
   }
 
   async readConnections(userId: string): Promise<ConnectionSeen[]> {
@@ -240,7 +237,7 @@ export class RedisStore implements PresenceStore {
       [this.#keys.returns(this.#partitionOf(userId))],
       [this.#ttl, String(this.#options.lastSeenTtlMs), String(lifeMs), text, emoji],
     );
-    return decodeStateOf(userId, line);
+    return this.#wrote(userId, line);
   }
 
   setPrivacy(userId: string, change: PrivacyChange): Promise<UserState> {
@@ -296,6 +293,13 @@ export class RedisStore implements PresenceStore {
       dataGone: this.#dataGone,
       outsideWrites: this.#outsideWrites.noticed,
     };
+  }
+
+  /** The state that a write answers, once this node's readers know that there is one so new. */
+  #wrote(userId: string, line: string | null): UserState {
+    const state = decodeStateOf(userId, line);
+    this.#feed.written(state);
+    return state;
   }
 
   async #adopt(userId: string): Promise<void> {

@@ -3,7 +3,7 @@
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 connections, 7 details
 -- ARGV 1 user, 2 channel, 3 lease ms, 4 connection id, 5 grace ms, 6 last-seen ttl ms
--- Returns nothing.
+-- Returns the state line of a transition, else nothing.
 
 local status_key, meta_key, deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local connections_key, details_key = KEYS[6], KEYS[7]
@@ -16,8 +16,7 @@ redis.call('HDEL', details_key, id)
 forget_dead(connections_key, details_key, now)
 if redis.call('HGET', meta_key, 's') ~= ONLINE then return end
 if redis.call('ZCARD', connections_key) > 0 then
-  settle(KEYS, user, BY_DISCONNECT, false, ttl, now, channel)
-  return
+  return settle(KEYS, user, BY_DISCONNECT, false, ttl, now, channel)
 end
 
 if grace > 0 then
@@ -31,3 +30,4 @@ redis.call('ZREM', deadlines_key, user)
 local previous, version = take_versions(seq_key, 1, now)
 local line = put_out(meta_key, user, version, BY_DISCONNECT, now, now, last_seen_ttl)
 record(log_key, channel, previous, version, { line })
+return line
