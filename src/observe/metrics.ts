@@ -85,6 +85,11 @@ export const metricTable = {
     help: 'Gaps that the log no longer had, so that watched users were read afresh.',
     labels: [],
   },
+  pilotlight_feed_unknown_entries_total: {
+    type: 'counter',
+    help: 'Log entries of a type or version that this server does not know: skipped.',
+    labels: [],
+  },
   pilotlight_feed_lagging_partitions: {
     type: 'gauge',
     help: 'Followed partitions whose feed is not caught up.',
@@ -211,6 +216,7 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
     pilotlight_feed_lag_seconds: buckets('pilotlight_feed_lag_seconds', transitions.feedLag),
     pilotlight_feed_gaps_closed_total: known(redis?.gapsClosed),
     pilotlight_feed_losses_total: one(hub.losses),
+    pilotlight_feed_unknown_entries_total: known(redis?.unknownEntries),
     pilotlight_feed_lagging_partitions: known(redis?.silentPartitions),
     pilotlight_expiry_lateness_seconds: buckets(
       'pilotlight_expiry_lateness_seconds',

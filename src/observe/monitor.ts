@@ -153,7 +153,8 @@ export class Monitor {
     this.#online = online;
     this.#memory = memory;
     const others = (reports ?? [])
-      .map((text) => JSON.parse(text) as NodeReport)
+      .map(parseReport)
+      .filter((report) => report !== undefined)
       .filter(({ id }) => id !== own.id);
     const nodes = [own, ...others].sort((a, b) => (a.id < b.id ? -1 : 1));
     const sample: Sample = {
@@ -264,4 +265,20 @@ function quantiles(counts: ArrayLike<number>): Quantiles {
   const p50 = quantile(latencyBoundsSeconds, counts, 0.5);
   const p99 = quantile(latencyBoundsSeconds, counts, 0.99);
   return p50 === null || p99 === null ? null : { p50: p50 * 1000, p99: p99 * 1000 };
+}
+
+/** undefined: a report of a version that says it in another way. */
+function parseReport(text: string): NodeReport | undefined {
+  try {
+    const report = JSON.parse(text) as NodeReport;
+    const numbers = [report.heartbeatsPerSecond, report.callsPerSecond, report.watchers, report.memoryBytes];
+    const quantiles = [report.heartbeatMs, report.fanOutMs, report.feedLagMs];
+    const isKnown =
+      typeof report.id === 'string' &&
+      numbers.every(Number.isFinite) &&
+      [report.connections, ...quantiles].every((it) => typeof it === 'object');
+    return isKnown ? report : undefined;
+  } catch {
+    return undefined;
+  }
 }

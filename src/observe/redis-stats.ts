@@ -14,6 +14,8 @@ export interface RedisStats {
   readonly ownedPartitions: number;
   /** Gaps in the feed that were closed from the log. */
   readonly gapsClosed: number;
+  /** Log entries and messages that a newer server wrote, and this one skipped. */
+  readonly unknownEntries: number;
   /** Followed partitions whose messages do not come now. */
   readonly silentPartitions: number;
 }

@@ -5,8 +5,8 @@ import type { UserState } from '../../src/core/presence.ts';
 import { parseRedisTarget } from '../../src/core/redis-target.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { Keys } from '../../src/store/redis/keys.ts';
+import { decodeLogEntry } from '../../src/store/redis/log-entry.ts';
 import { RedisEngine } from '../../src/store/redis/redis-engine.ts';
-import { decodeLogEntry } from '../../src/store/redis/state-line.ts';
 import type { Problems } from './problems.ts';
 
 const pollMs = 200;

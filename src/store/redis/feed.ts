@@ -5,8 +5,8 @@ import type { FeedListener } from '../../core/store.ts';
 import type { Log } from '../../observe/log.ts';
 import { FeedLink } from './feed-link.ts';
 import type { Keys } from './keys.ts';
+import { decodeLogEntry, decodeMessage, type LogEntry, type UnknownEntry } from './log-entry.ts';
 import type { RedisEngine } from './redis-engine.ts';
-import { decodeLogEntry, decodeMessage, type LogEntry } from './state-line.ts';
 
 export interface FeedOptions {
   readonly target: RedisTarget;
@@ -25,6 +25,8 @@ export interface FeedStats {
   readonly gapsClosed: number;
   /** Gaps that the log did not cover, because it was trimmed or Redis lost data. */
   readonly losses: number;
+  /** Log entries and messages that a newer version wrote, and this one cannot read. */
+  readonly unknownEntries: number;
 }
 
 /** How often followed partitions are compared with Redis, in case messages were lost without a sign. */
@@ -36,6 +38,9 @@ const gapPieceEntries = 500;
 const maxGapPieces = 20;
 /** Messages held while a gap is read; more are dropped and read from the log in their turn. */
 const maxHeld = 10_000;
+
+/** Types and versions of unknown entries that are named in the log. */
+const maxUnknownTags = 100;
 
 interface Followed {
   readonly channel: string;
@@ -71,6 +76,8 @@ export class Feed {
   #stopped = false;
   #gapsClosed = 0;
   #losses = 0;
+  #unknownEntries = 0;
+  readonly #unknownTags = new Set<string>();
 
   constructor(options: FeedOptions) {
     this.#options = options;
@@ -84,6 +91,7 @@ export class Feed {
       silentPartitions,
       gapsClosed: this.#gapsClosed,
       losses: this.#losses,
+      unknownEntries: this.#unknownEntries,
     };
   }
 
@@ -207,21 +215,35 @@ export class Feed {
     const entry = decodeMessage(message);
     if (followed.reading) {
       if (followed.held.length < maxHeld) followed.held.push(entry);
-    } else if (!this.#take(followed, entry)) this.#closeGap(partition, followed, [entry]);
+    } else if (!this.#take(partition, followed, entry)) this.#closeGap(partition, followed, [entry]);
   }
 
   /** Tells the listener of an entry that continues what it knows; false: something is missing before it. */
-  #take(followed: Followed, entry: LogEntry): boolean {
+  #take(partition: number, followed: Followed, entry: LogEntry): boolean {
     const told = followed.told as number;
     if (entry.previous === told) {
       followed.told = entry.last;
       followed.verifiedMs = performance.now();
+      if (entry.unknown) this.#skip(partition, entry.unknown);
       if (entry.transitions.length > 0) this.#listener.transitions(entry.transitions);
       for (const userId of entry.privacyOf) this.#listener.privacyChanged(userId);
       return true;
     }
     // Already read from the log, or part of what the first reading of the position covers.
     return entry.last <= told;
+  }
+
+  /** An entry that a newer node wrote. Of what this node follows, the present state is read instead. */
+  #skip(partition: number, { tag, isFollowed }: UnknownEntry): void {
+    this.#unknownEntries++;
+    if (!this.#unknownTags.has(tag) && this.#unknownTags.size < maxUnknownTags) {
+      this.#unknownTags.add(tag);
+      this.#options.log.warn(
+        { tag, partition },
+        'log entries of a type or version that this server does not know: skipped; a newer server writes them',
+      );
+    }
+    if (isFollowed) this.#listener.lost(partition);
   }
 
   /** The listener knows the partition up to `version`: tells what was held meanwhile. */
@@ -231,7 +253,7 @@ export class Feed {
     const held = followed.held;
     followed.held = [];
     for (const [index, entry] of held.entries()) {
-      if (this.#take(followed, entry)) continue;
+      if (this.#take(partition, followed, entry)) continue;
       // Redis was asked after it came and knows nothing of it: a server that died took that history along.
       if (entry === followed.unconnected) continue;
       followed.unconnected = entry;
@@ -274,7 +296,7 @@ export class Feed {
       ]);
       if (this.#partitions.get(partition) !== followed) return 0;
       for (const raw of entries) {
-        if (!this.#take(followed, decodeLogEntry(raw))) return this.#reportLoss(partition);
+        if (!this.#take(partition, followed, decodeLogEntry(raw))) return this.#reportLoss(partition);
       }
       if (entries.length === gapPieceEntries) continue;
       if ((followed.told as number) < seq) return this.#reportLoss(partition);

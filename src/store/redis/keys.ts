@@ -10,7 +10,7 @@
  * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node | with the newest connection |
  * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms; below zero where meta has more to say then than the lease (`g`, `e`) | none |
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
- * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` transitions or a change of privacy; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
+ * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` what it says, a line each; `k` type and version of that; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
  * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
  * | `user:directory` | set | users that there are, kept by the application; named by USER_DIRECTORY_KEY | yours |

@@ -1,6 +1,6 @@
 import { PresenceError } from '../../core/errors.ts';
 import type { UserState } from '../../core/presence.ts';
-import type { Privacy, PrivacyChange } from '../../core/privacy.ts';
+import { hiddenFromAll, type Privacy, type PrivacyChange } from '../../core/privacy.ts';
 import { changePrivacy } from '../../core/privacy-change.ts';
 import type { Keys } from './keys.ts';
 import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
@@ -52,6 +52,8 @@ export class Privacies {
     const stored = await engine.command<string | null>(partitionOf(userId), ['GET', keys.privacy(userId)]);
     if (stored === null) return undefined;
     const privacy = decodePrivacy(stored);
+    // Written by a newer server in a way that this one cannot read: the user may hide from anybody.
+    if (!privacy) return hiddenFromAll(version);
     this.#keep(userId, privacy);
     return privacy.version === version ? privacy : undefined;
   }
@@ -70,8 +72,12 @@ export class Privacies {
         [ttl],
       );
       const state = decodeStateOf(userId, line);
+      const before = stored === '' ? null : decodePrivacy(stored);
+      if (before === undefined) {
+        throw new PresenceError('REDIS_ERROR', 'a newer server wrote the privacy: this one cannot change it');
+      }
       const truth = {
-        state: stored === '' ? state : { ...state, privacy: decodePrivacy(stored) },
+        state: before ? { ...state, privacy: before } : state,
         customStatuses: decodeCustomStatuses(customs),
       };
       const outcome = changePrivacy(truth, change, Number(now), versionToCome, lateMs);
@@ -89,7 +95,7 @@ export class Privacies {
         hidesOf(privacy) > hidesOf(truth.state.privacy) ? '1' : '0',
       ]);
       if (version === null) continue;
-      return text === '' ? state : { ...state, privacy: decodePrivacy(`${version}\n${text}`) };
+      return text === '' ? state : { ...state, privacy: decodePrivacy(`${version}\n${text}`) as Privacy };
     }
     throw new PresenceError('REDIS_ERROR', 'the user changes too often to change privacy');
   }

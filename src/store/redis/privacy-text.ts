@@ -1,4 +1,10 @@
-import type { Face, Hide, LastSeenVisibility, Privacy } from '../../core/privacy.ts';
+import {
+  type Face,
+  type Hide,
+  type LastSeenVisibility,
+  lastSeenVisibilities,
+  type Privacy,
+} from '../../core/privacy.ts';
 
 /**
  * The version of a change that is being made: the script takes it when it writes. In the text it is null, and so it means
@@ -29,22 +35,32 @@ export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }:
   return JSON.stringify(text);
 }
 
-/** @param stored as it stands in Redis: version, newline, text */
-export function decodePrivacy(stored: string): Privacy {
+/**
+ * Resolves what a newer version may have written in another way to nothing, never to a part of it.
+ *
+ * @param stored as it stands in Redis: version, newline, text
+ * @returns undefined: it cannot be read
+ */
+export function decodePrivacy(stored: string): Privacy | undefined {
   const end = stored.indexOf('\n');
   const version = Number(stored.slice(0, end));
-  const { i, b, s, v } = JSON.parse(stored.slice(end + 1)) as PrivacyText;
   const decodeHide = ({ f, l }: HideText): Hide => ({
     face: { ...f, version: f.version ?? version },
     lifted: l && { ...l, version: l.version ?? version },
   });
-  return {
-    version,
-    invisible: i && decodeHide(i),
-    blocked: new Map(b.map(([userId, hide]) => [userId, decodeHide(hide)])),
-    lastSeen: s,
-    lastSeenVersion: v ?? version,
-  };
+  try {
+    const { i, b, s, v } = JSON.parse(stored.slice(end + 1)) as PrivacyText;
+    if (!lastSeenVisibilities.includes(s)) return undefined;
+    return {
+      version,
+      invisible: i && decodeHide(i),
+      blocked: new Map(b.map(([userId, hide]) => [userId, decodeHide(hide)])),
+      lastSeen: s,
+      lastSeenVersion: v ?? version,
+    };
+  } catch {
+    return undefined;
+  }
 }
 
 function encodeHide({ face, lifted }: Hide): HideText {

@@ -26,7 +26,7 @@ if written == 'offline' and is_online then
   redis.call('ZREM', deadlines_key, user)
   local previous, version = take_versions(seq_key, 1, now)
   local line = put_out(meta_key, user, version, BY_SET, now, now, last_seen_ttl)
-  record(log_key, channel, previous, version, { line })
+  record(log_key, channel, previous, version, { line }, STATES)
   return 1
 end
 return 0

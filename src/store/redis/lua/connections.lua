@@ -77,6 +77,6 @@ local function settle(keys, user, cause, renews, ttl, now, channel)
     redis.call('PERSIST', meta_key)
   end
   local line = present_line(user, ttl, status_key, meta_key, deadlines_key)
-  record(log_key, channel, previous, version, { line })
+  record(log_key, channel, previous, version, { line }, STATES)
   return line
 end

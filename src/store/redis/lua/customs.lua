@@ -5,7 +5,8 @@ local function parse_customs(customs, now)
   local parsed = {}
   for raw in string.gmatch(customs or '', '[^\30]+') do
     local expires = tonumber(string.match(raw, '^%d+'))
-    if expires == 0 or expires > now then parsed[#parsed + 1] = { expires = expires, raw = raw } end
+    -- What a newer version writes in another way is left out.
+    if expires and (expires == 0 or expires > now) then parsed[#parsed + 1] = { expires = expires, raw = raw } end
   end
   return parsed
 end
@@ -37,6 +38,6 @@ local function tell_custom(keys, user, cause, ttl, last_seen_ttl, now, channel)
   local status, privacy_version = unpack(redis.call('HMGET', meta_key, 's', 'p'))
   if status ~= ONLINE and not privacy_version then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
   local line = present_line(user, ttl, status_key, meta_key, deadlines_key)
-  record(log_key, channel, previous, version, { line })
+  record(log_key, channel, previous, version, { line }, STATES)
   return line
 end

@@ -29,5 +29,5 @@ redis.call('DEL', status_key)
 redis.call('ZREM', deadlines_key, user)
 local previous, version = take_versions(seq_key, 1, now)
 local line = put_out(meta_key, user, version, BY_DISCONNECT, now, now, last_seen_ttl)
-record(log_key, channel, previous, version, { line })
+record(log_key, channel, previous, version, { line }, STATES)
 return line

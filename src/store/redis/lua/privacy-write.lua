@@ -30,5 +30,5 @@ if renews == '1' and status == ONLINE then
   redis.call('HDEL', meta_key, 'g')
   redis.call('SET', status_key, 'online', 'PXAT', text(now + tonumber(ttl)))
 end
-record(log_key, channel, previous, new_version, { text(new_version) .. '\31' .. user })
+record(log_key, channel, previous, new_version, { text(new_version) .. '\31' .. user }, PRIVACY)
 return text(new_version)

@@ -23,5 +23,5 @@ end
 redis.call('ZREM', deadlines_key, user)
 local previous, new_version = take_versions(seq_key, 1, now)
 local line = put_out(meta_key, user, new_version, BY_SET, now, now, last_seen_ttl)
-record(log_key, channel, previous, new_version, { line })
+record(log_key, channel, previous, new_version, { line }, STATES)
 return line

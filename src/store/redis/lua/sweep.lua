@@ -70,6 +70,6 @@ if #over > 0 then
     redis.call('ZREM', deadlines_key, user)
     lines[i] = put_out(meta_key, user, first_version + i - 1, cause, now, last_seen, last_seen_ttl)
   end
-  record(log_key, channel, previous, first_version + #over - 1, lines)
+  record(log_key, channel, previous, first_version + #over - 1, lines, STATES)
 end
 return { #over, extended, lateness }

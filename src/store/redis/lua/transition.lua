@@ -10,6 +10,7 @@ local ONLINE, OFFLINE = '1', '2'
 local NO_ACTIVITY, ACTIVE = '0', '1'
 local BY_SET, BY_HEARTBEAT, BY_CONNECT, BY_DISCONNECT, BY_EXPIRED, BY_NODE_LOST = '1', '2', '3', '4', '5', '6'
 local LOG_ENTRIES = 10000
+local STATES, PRIVACY = 'states 1', 'privacy 1'
 
 local function clock_ms()
   local time = redis.call('TIME')
@@ -68,11 +69,12 @@ local function take_versions(seq_key, count, now)
   return previous, first
 end
 
--- Appends one entry to the log and publishes the same.
-local function record(log_key, channel, previous, last, lines)
-  local transitions = table.concat(lines, '\n')
-  redis.call('XADD', log_key, 'MAXLEN', '~', LOG_ENTRIES, text(last) .. '-0', 'p', text(previous), 't', transitions)
-  redis.call('SPUBLISH', channel, text(previous) .. '\n' .. text(last) .. '\n' .. transitions)
+-- Appends one entry to the log and publishes the same. `tag`: type and version of what its lines say, STATES or PRIVACY;
+-- a reader skips those that it does not know. Pilotlight 0.1.0 reads fields by their place, so new ones come last.
+local function record(log_key, channel, previous, last, lines, tag)
+  local content = table.concat(lines, '\n')
+  redis.call('XADD', log_key, 'MAXLEN', '~', LOG_ENTRIES, text(last) .. '-0', 'p', text(previous), 't', content, 'k', tag)
+  redis.call('SPUBLISH', channel, tag .. '\n' .. text(previous) .. '\n' .. text(last) .. '\n' .. content)
 end
 
 -- Writes an OFFLINE state into a user's meta and returns its line. The caller settles the status key and the index.
