@@ -8,6 +8,16 @@ export interface MethodDefinition<I, O> {
   /** `/package.Service/Method`, case sensitive. */
   readonly path: string;
   readonly kind: MethodKind;
+  /** Most bytes of one request message, also inflated. Default, and at most: `limits.maxReceiveMessageBytes`. */
+  readonly maxRequestBytes?: number | undefined;
+  /** The same for the first message of a stream, where the caller is known only by it. Default: `maxRequestBytes`. */
+  readonly maxFirstRequestBytes?: number | undefined;
+  /**
+   * Asked when the head of a call has come, before any of its messages is decoded. Throwing, or rejecting, answers the
+   * call. While a promise is pending the client can send no more than a stream's window. May leave what it found in
+   * `call.context`.
+   */
+  readonly admit?: ((call: ServerCall) => void | Promise<void>) | undefined;
   /** The bytes are valid only during the call. Throwing answers INTERNAL. */
   decode(bytes: Uint8Array): I;
   encode(message: O): Uint8Array;
@@ -22,6 +32,8 @@ export interface ServerCall {
   /** Address and port of the client, '127.0.0.1:4711'. */
   readonly peer: string;
   readonly authority: string | undefined;
+  /** A place for what `admit` found out, for the handler. The server does not look at it. Default undefined. */
+  context: unknown;
   /** By the server's clock (`options.now`); undefined: the client gave none. */
   readonly deadlineMs: number | undefined;
   /** Aborted when the client cancels, the deadline passes or the connection is lost. Made on first use. */

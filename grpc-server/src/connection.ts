@@ -36,6 +36,10 @@ export interface ConnectionHost {
   readonly fieldList: FieldList;
   /** Request bytes held by all connections. */
   bufferedRequestBytes: number;
+  /** Makes room for request bytes, at the cost of the connection that holds most. False: that is the asker. */
+  makeRoom(connection: Connection, bytes: number): boolean;
+  /** The connection holds request bytes from now on, or no longer. */
+  onHolding(connection: Connection, holds: boolean): void;
   nowMs(): number;
   /** The answer to a request that is refused, as a block; undefined: it is not. Must not throw. */
   refusalOf(head: RequestHead): Buffer | undefined;
@@ -61,7 +65,7 @@ export class Connection {
 
   private resetRatio: ResetRatio | undefined = undefined;
   /** Request bytes that this connection makes us hold. */
-  private bufferedBytes = 0;
+  bufferedBytes = 0;
   private paused = false;
   /** Streams above this id are ignored: they came after our GOAWAY. */
   private goawayId = MAX_STREAM_ID;
@@ -99,6 +103,7 @@ export class Connection {
     try {
       this.receiver.receive(chunk);
       this.endRefused();
+      if (this.streams.active > 0) this.lifetime.watchRequests(this.nowMs);
     } catch (error) {
       this.fail(error);
     }
@@ -112,15 +117,22 @@ export class Connection {
    * the limit of the connection or the server, and not accounted.
    */
   holdBytes(bytes: number): boolean {
+    if (bytes === 0) return true;
     if (bytes > 0) {
-      const over =
-        this.bufferedBytes + bytes > this.limits.maxBufferedRequestBytes ||
-        this.server.bufferedRequestBytes + bytes > this.limits.maxBufferedRequestBytesPerServer;
-      if (over) return false;
+      if (this.bufferedBytes + bytes > this.limits.maxBufferedRequestBytes) return false;
+      if (!this.server.makeRoom(this, bytes)) return false;
     }
+    const held = this.bufferedBytes > 0;
     this.bufferedBytes += bytes;
     this.server.bufferedRequestBytes += bytes;
+    const holds = this.bufferedBytes > 0;
+    if (held !== holds) this.server.onHolding(this, holds);
     return true;
+  }
+
+  /** Loses its unfinished requests: it holds more of the server's memory than any other connection. */
+  yieldMemory(): void {
+    for (const stream of [...this.streams]) stream.yieldMemory();
   }
 
   abuse(): AbuseBudget {

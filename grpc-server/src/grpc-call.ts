@@ -7,18 +7,23 @@ import { abortCause, CallListeners, isAbnormal } from './call-listeners.ts';
 import type { CallPlan } from './call-plan.ts';
 import type { CompressionOptions } from './compression.ts';
 import type { Connection } from './connection.ts';
-import { H2Error, Status } from './errors.ts';
+import { EarlyBytes } from './early-bytes.ts';
+import { GrpcError, H2Error, Status } from './errors.ts';
 import { readUint32 } from './frames.ts';
 import { GrpcResponse } from './grpc-response.ts';
 import type { Inbox } from './inbox.ts';
-import { decodeRequest, IncomingMessages } from './incoming-messages.ts';
+import { decodeRequest, IncomingMessages, maxRequestBytes } from './incoming-messages.ts';
 import { PREFIX_BYTES } from './message-reader.ts';
 import { Metadata } from './metadata.ts';
 import type { RequestHead } from './request-head.ts';
 import { TimerNode, type TimerTarget } from './timer-wheel.ts';
 
 export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unknown>, TimerTarget {
+  context: unknown = undefined;
+
   private readonly requestHead: RequestHead;
+  /** What comes while `admit` looks at the head. */
+  private early: EarlyBytes | undefined = undefined;
   private incoming: IncomingMessages | undefined = undefined;
   private closeReason: CloseReason | undefined = undefined;
   private deadlineTimer: TimerNode | undefined = undefined;
@@ -117,6 +122,14 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
       if (!endStream) this.connection.receiver.creditStream(this, 0);
       return;
     }
+    if (this.early !== undefined) {
+      if (!this.early.add(bytes, start, end)) this.fail(tooManyWaiting());
+      return;
+    }
+    this.take(bytes, start, end, endStream);
+  }
+
+  private take(bytes: Buffer, start: number, end: number, endStream: boolean): void {
     if (endStream && this.isWholeRequest(bytes, start, end)) {
       this.dispatchBytes(bytes.subarray(start + PREFIX_BYTES, end));
       return;
@@ -132,6 +145,7 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
   }
 
   onRemoteEnd(): void {
+    if (this.finished || this.early !== undefined) return;
     this.requireIncoming().end();
   }
 
@@ -157,7 +171,7 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
       messageBytes >= 0 &&
       bytes[start] === 0 &&
       readUint32(bytes, start + 1) === messageBytes &&
-      messageBytes <= this.connection.limits.maxReceiveMessageBytes
+      messageBytes <= maxRequestBytes(this.route.definition, this.connection.limits, true)
     );
   }
 
@@ -183,8 +197,55 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
 
   // ---- handlers ---------------------------------------------------------------------------------------
 
-  /** A method that takes a stream of requests: its handler starts with the call. */
   onOpened(): void {
+    const { admit } = this.route.definition;
+    if (admit !== undefined) {
+      try {
+        const admission: unknown = admit(this);
+        if (isThenable(admission)) {
+          this.awaitAdmission(admission);
+          return;
+        }
+      } catch (error) {
+        this.fail(error);
+        return;
+      }
+    }
+    this.start();
+  }
+
+  /** The stream keeps its place until it is settled: who resets it and comes again has as many under way as before. */
+  private awaitAdmission(admission: PromiseLike<unknown>): void {
+    this.early = new EarlyBytes(this.connection);
+    this.busy = true;
+    admission.then(
+      () => this.onAdmitted(),
+      (error: unknown) => {
+        this.dropEarly();
+        this.fail(error);
+        this.connection.onHandlerDone(this);
+      },
+    );
+  }
+
+  private onAdmitted(): void {
+    this.connection.onHandlerDone(this);
+    const bytes = this.early?.bytes;
+    this.dropEarly();
+    if (this.over || bytes === undefined) return;
+    this.start();
+    if (this.over) return;
+    if (bytes.length > 0) this.take(bytes, 0, bytes.length, this.remoteEnded);
+    else if (this.remoteEnded) this.requireIncoming().end();
+  }
+
+  private dropEarly(): void {
+    this.early?.release();
+    this.early = undefined;
+  }
+
+  /** A method that takes a stream of requests: its handler starts with the call. */
+  private start(): void {
     const { definition, handler } = this.route;
     if (definition.kind === 'unary' || definition.kind === 'server-stream') return;
     try {
@@ -239,6 +300,32 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
     this.close('cancelled');
   }
 
+  onRequestTimeout(): void {
+    const { messageTimeoutMs } = this.connection.limits;
+    this.fail(
+      new GrpcError(Status.DEADLINE_EXCEEDED, `the request did not come within ${messageTimeoutMs} ms`),
+    );
+  }
+
+  yieldMemory(): void {
+    if (this.early !== undefined || (this.incoming?.accountedBytes ?? 0) > 0) this.fail(tooManyWaiting());
+  }
+
+  get awaitedSinceMs(): number {
+    // What waits for `admit` waits for us.
+    if (this.finished || this.remoteEnded || this.early !== undefined) return -1;
+    const { kind } = this.route.definition;
+    if (kind === 'unary' || kind === 'server-stream') return this.openedMs;
+    return this.incoming?.awaitedSinceMs ?? -1;
+  }
+
+  /** What is held of the request goes at once: the answer may wait for the client. */
+  override fail(error: unknown): void {
+    super.fail(error);
+    this.dropEarly();
+    this.incoming?.release(abortCause('failed'));
+  }
+
   /** The deadline. */
   onTimer(): void {
     this.cut(Status.DEADLINE_EXCEEDED, 'deadline exceeded', 'deadline');
@@ -249,6 +336,7 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
     this.closeReason = reason;
     this.finished = true;
     if (this.deadlineTimer !== undefined) this.connection.server.wheel.cancel(this.deadlineTimer);
+    this.dropEarly();
     this.incoming?.release(isAbnormal(reason) || reason === 'failed' ? abortCause(reason) : undefined);
     this.listeners?.closed(reason);
   }
@@ -256,6 +344,10 @@ export class GrpcCall extends GrpcResponse implements ServerDuplex<unknown, unkn
   protected onQueueLow(): void {
     this.listeners?.drained();
   }
+}
+
+function tooManyWaiting(): GrpcError {
+  return new GrpcError(Status.RESOURCE_EXHAUSTED, 'too many request bytes are waiting');
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

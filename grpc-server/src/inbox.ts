@@ -1,11 +1,17 @@
-/** Decoded request messages on their way to a streaming handler, pushed or pulled. */
+/** Request messages on their way to a streaming handler, pushed or pulled. Nothing is decoded before it is taken. */
 
-/** What a waiting message costs beside its bytes: the entry, the decoded object. */
+/** What a waiting message costs beside its bytes. */
 const ENTRY_OVERHEAD_BYTES = 256;
 
-interface Entry {
-  readonly message: unknown;
-  readonly bytes: number;
+export interface InboxSink {
+  /** Throws GrpcError. */
+  decode(message: Buffer): unknown;
+  /** What could not be decoded ends the call. */
+  fail(error: unknown): void;
+  /** A message that waited was taken. */
+  taken(): void;
+  /** Accounts for memory (given back by a negative number); false: no more may be held. */
+  hold(bytes: number): boolean;
 }
 
 interface Puller {
@@ -14,9 +20,9 @@ interface Puller {
 }
 
 export class Inbox {
-  /** Framed size of the messages that nobody has taken: window that is not returned. */
+  /** Size of the messages that nobody has taken: window that is not returned. */
   heldBytes = 0;
-  private entries: Entry[] = [];
+  private entries: Buffer[] = [];
   private ended = false;
   private endDelivered = false;
   private aborted = false;
@@ -29,26 +35,28 @@ export class Inbox {
   /** What `hold` was told of the waiting messages. */
   private accountedBytes = 0;
   private readonly onListenerError: (error: unknown) => void;
-  private readonly onTaken: () => void;
-  private readonly hold: (bytes: number) => boolean;
+  private readonly sink: InboxSink;
 
-  /** `hold` accounts for memory (it may be given back by a negative number); false: no more may be held. */
-  constructor(
-    onListenerError: (error: unknown) => void,
-    onTaken: () => void,
-    hold: (bytes: number) => boolean,
-  ) {
+  /** `onListenerError`: what listeners throw. */
+  constructor(onListenerError: (error: unknown) => void, sink: InboxSink) {
     this.onListenerError = onListenerError;
-    this.onTaken = onTaken;
-    this.hold = hold;
+    this.sink = sink;
   }
 
-  /** False: nobody takes the messages, and no more may wait. */
-  add(message: unknown, bytes: number): boolean {
+  /** `message` is valid only during the call. False: nobody takes the messages, and no more may wait. */
+  add(message: Buffer): boolean {
     if (this.aborted) return true;
-    this.entries.push({ message, bytes });
-    this.heldBytes += bytes;
-    this.deliver();
+    if (this.entries.length === 0 && this.isWanted && !this.delivering) {
+      this.delivering = true;
+      this.hand(message);
+      this.delivering = false;
+      return true;
+    }
+    // A slice of the pool would keep all of it.
+    const kept = Buffer.allocUnsafeSlow(message.length);
+    message.copy(kept);
+    this.entries.push(kept);
+    this.heldBytes += kept.length;
     return this.account();
   }
 
@@ -105,24 +113,29 @@ export class Inbox {
     const entry = this.take();
     if (entry !== undefined) {
       this.account();
-      this.onTaken();
-      return Promise.resolve({ done: false, value: entry.message });
+      this.sink.taken();
+      try {
+        return Promise.resolve({ done: false, value: this.sink.decode(entry) });
+      } catch (error) {
+        this.sink.fail(error);
+        return Promise.reject(error);
+      }
     }
     if (this.aborted && this.abortError !== undefined) return Promise.reject(this.abortError);
     if (this.aborted || this.ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve, reject) => this.pullers.push({ resolve, reject }));
   }
 
-  private take(): Entry | undefined {
+  private take(): Buffer | undefined {
     const entry = this.entries.shift();
-    if (entry !== undefined) this.heldBytes -= entry.bytes;
+    if (entry !== undefined) this.heldBytes -= entry.length;
     return entry;
   }
 
   private account(): boolean {
     const bytes = this.heldBytes + this.entries.length * ENTRY_OVERHEAD_BYTES;
     if (bytes === this.accountedBytes) return true;
-    if (!this.hold(bytes - this.accountedBytes)) return false;
+    if (!this.sink.hold(bytes - this.accountedBytes)) return false;
     this.accountedBytes = bytes;
     return true;
   }
@@ -130,16 +143,9 @@ export class Inbox {
   private deliver(): void {
     if (this.delivering || this.aborted) return;
     this.delivering = true;
-    while (
-      this.entries.length > 0 &&
-      !this.paused &&
-      (this.listener !== undefined || this.pullers.length > 0)
-    ) {
-      const entry = this.take() as Entry;
-      const puller = this.pullers.shift();
-      if (puller !== undefined) puller.resolve({ done: false, value: entry.message });
-      else this.call(() => this.listener?.(entry.message));
-      this.onTaken();
+    while (this.entries.length > 0 && this.isWanted) {
+      this.hand(this.take() as Buffer);
+      this.sink.taken();
     }
     this.delivering = false;
     this.account();
@@ -148,6 +154,24 @@ export class Inbox {
     if (this.endListener === undefined || this.paused) return;
     this.endDelivered = true;
     this.call(this.endListener);
+  }
+
+  private get isWanted(): boolean {
+    return !this.paused && !this.aborted && (this.listener !== undefined || this.pullers.length > 0);
+  }
+
+  /** Decodes a message and gives it to the one that waits for it. */
+  private hand(bytes: Buffer): void {
+    let message: unknown;
+    try {
+      message = this.sink.decode(bytes);
+    } catch (error) {
+      this.sink.fail(error);
+      return;
+    }
+    const puller = this.pullers.shift();
+    if (puller !== undefined) puller.resolve({ done: false, value: message });
+    else this.call(() => this.listener?.(message));
   }
 
   private call(listener: () => void): void {

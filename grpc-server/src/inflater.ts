@@ -2,7 +2,7 @@
 import { gunzip, gunzipSync } from 'node:zlib';
 import { GrpcError, Status } from './errors.ts';
 
-/** Results up to this size are made at once; larger ones in the thread pool. */
+/** Results up to this size are made at once, whatever their ratio; larger ones in the thread pool. */
 const INLINE_BYTES = 65_536;
 
 export interface InflaterSink {
@@ -25,12 +25,15 @@ export class Inflater {
   heldBytes = 0;
   private waiting: Waiting[] = [];
   private released = false;
-  private readonly maxBytes: number;
+  /** Of one inflated message; may be changed between messages. */
+  maxBytes: number;
+  private readonly maxRatio: number;
   private readonly sink: InflaterSink;
 
-  /** `maxBytes` bounds one inflated message: a bomb is cut off there (RESOURCE_EXHAUSTED). */
-  constructor(maxBytes: number, sink: InflaterSink) {
+  /** A message that grows beyond `maxBytes`, or beyond `maxRatio` times its size, is cut off there (RESOURCE_EXHAUSTED). */
+  constructor(maxBytes: number, maxRatio: number, sink: InflaterSink) {
     this.maxBytes = maxBytes;
+    this.maxRatio = maxRatio;
     this.sink = sink;
   }
 
@@ -55,27 +58,28 @@ export class Inflater {
       this.sink.deliver(message);
       return;
     }
-    const inlineBytes = Math.min(INLINE_BYTES, this.maxBytes);
+    const maxBytes = Math.min(this.maxBytes, Math.max(INLINE_BYTES, message.length * this.maxRatio));
+    const inlineBytes = Math.min(INLINE_BYTES, maxBytes);
     try {
       this.sink.deliver(gunzipSync(message, { maxOutputLength: Math.max(1, inlineBytes) }));
       return;
     } catch (error) {
       if (error instanceof GrpcError) throw error;
       if (!isTooLarge(error)) throw corrupt(error);
-      if (inlineBytes === this.maxBytes) throw tooLarge(this.maxBytes);
+      if (inlineBytes === maxBytes) throw tooLarge(maxBytes);
     }
-    this.inflateLater(Buffer.from(message));
+    this.inflateLater(Buffer.from(message), maxBytes);
   }
 
-  private inflateLater(message: Buffer): void {
+  private inflateLater(message: Buffer, maxBytes: number): void {
     this.busy = true;
     this.keep(message.length);
-    gunzip(message, { maxOutputLength: this.maxBytes }, (error, inflated) => {
+    gunzip(message, { maxOutputLength: maxBytes }, (error, inflated) => {
       this.busy = false;
       if (this.released) return;
       this.unkeep(message.length);
       if (error !== null) {
-        this.sink.fail(isTooLarge(error) ? tooLarge(this.maxBytes) : corrupt(error));
+        this.sink.fail(isTooLarge(error) ? tooLarge(maxBytes) : corrupt(error));
         return;
       }
       this.sink.deliver(inflated);

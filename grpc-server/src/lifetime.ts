@@ -26,6 +26,8 @@ export class Lifetime implements TimerTarget {
   phaseDueMs: number;
   /** A header block must be complete. */
   blockDueMs = -1;
+  /** Requests are looked through for those that do not come to their end. */
+  private requestDueMs = -1;
   /** The second GOAWAY follows, whether the client has answered the PING or not. */
   drainPingDueMs = -1;
   /** Streams that are still open are cut. */
@@ -64,6 +66,13 @@ export class Lifetime implements TimerTarget {
   onRead(nowMs: number): void {
     this.lastReadMs = nowMs;
     this.keepaliveSentMs = -1;
+  }
+
+  /** Requests may be under way whose rest is to come. */
+  watchRequests(nowMs: number): void {
+    if (this.requestDueMs >= 0 || this.phase >= Phase.LINGERING) return;
+    this.requestDueMs = nowMs + this.server.limits.messageTimeoutMs;
+    this.rearm();
   }
 
   /** The stream waits for window from now on, unless it did before. */
@@ -110,6 +119,7 @@ export class Lifetime implements TimerTarget {
       return;
     }
     if (this.stalled) this.checkStalledStreams(nowMs);
+    if (isDue(this.requestDueMs, nowMs)) this.checkRequests(nowMs);
     if (isDue(this.drainPingDueMs, nowMs)) connection.announceLastStream();
     this.checkAge(nowMs);
     if (server.keepalive.timeMs > 0) this.checkKeepalive(nowMs, server.keepalive);
@@ -132,6 +142,18 @@ export class Lifetime implements TimerTarget {
       if (nowMs - stream.stalledSinceMs < this.server.limits.writeStallTimeoutMs) this.stalled = true;
       else stream.onStalled();
     }
+  }
+
+  private checkRequests(nowMs: number): void {
+    let dueMs = Number.POSITIVE_INFINITY;
+    for (const stream of [...this.connection.streams]) {
+      const sinceMs = stream.awaitedSinceMs;
+      if (sinceMs < 0) continue;
+      const streamDueMs = sinceMs + this.server.limits.messageTimeoutMs;
+      if (nowMs >= streamDueMs) stream.onRequestTimeout();
+      else dueMs = Math.min(dueMs, streamDueMs);
+    }
+    this.requestDueMs = dueMs === Number.POSITIVE_INFINITY ? -1 : dueMs;
   }
 
   private checkAge(nowMs: number): void {
@@ -165,6 +187,7 @@ export class Lifetime implements TimerTarget {
       due = earlier(due, this.blockDueMs);
       due = earlier(due, this.graceDueMs);
       due = earlier(due, this.drainPingDueMs);
+      due = earlier(due, this.requestDueMs);
       due = earlier(due, this.ageDueMs);
       if (sender.blocked) due = earlier(due, sender.blockedSinceMs + limits.writeStallTimeoutMs);
       if (this.stalled) due = earlier(due, this.connection.nowMs + Math.ceil(limits.writeStallTimeoutMs / 4));

@@ -19,9 +19,13 @@ export interface Limits {
   readonly maxReceiveMessageBytes: number;
   /** One response message before compression. 0: no limit. */
   readonly maxSendMessageBytes: number;
+  /** From the first to the last byte of a request message; of a method that takes one, from the head to the end of the request. */
+  readonly messageTimeoutMs: number;
+  /** A message may grow to this many times its size when inflated, or to 64 KiB if that is more. Deflate cannot do 1,033. */
+  readonly maxInflateRatio: number;
   /** Request bytes held for incomplete or unread messages, all streams of one connection together. */
   readonly maxBufferedRequestBytes: number;
-  /** The same, all connections together. */
+  /** The same, all connections together: beyond it the connection that holds most loses its unfinished requests. */
   readonly maxBufferedRequestBytesPerServer: number;
   /** Flow-control window that each stream grants for request data (RFC 9113 §6.9). */
   readonly streamWindowBytes: number;
@@ -82,6 +86,8 @@ export const DEFAULT_LIMITS: Limits = Object.freeze({
   headerBlockTimeoutMs: 10_000,
   maxReceiveMessageBytes: 4_194_304,
   maxSendMessageBytes: 0,
+  messageTimeoutMs: 10_000,
+  maxInflateRatio: 1_100,
   maxBufferedRequestBytes: 16_777_216,
   maxBufferedRequestBytesPerServer: 268_435_456,
   streamWindowBytes: 65_535,
@@ -117,6 +123,8 @@ const BOUNDS: { readonly [name in keyof Limits]?: readonly [number, number] } = 
   maxConcurrentStreams: [1, 0x7fff_ffff],
   maxHeaderListBytes: [1_024, 1_048_576],
   maxHeaderFields: [10, 10_000],
+  messageTimeoutMs: [1, 0x7fff_ffff],
+  maxInflateRatio: [1, 0x7fff_ffff],
   // RFC 9113 §6.9.2: the window is a 31-bit number, and a connection starts with 65,535.
   streamWindowBytes: [1_024, 0x7fff_ffff],
   connectionWindowBytes: [65_535, 0x7fff_ffff],

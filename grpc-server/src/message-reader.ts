@@ -16,7 +16,8 @@ export interface MessageSink {
  * message, growing with the bytes received and never with the length declared.
  */
 export class MessageReader {
-  private readonly maxBytes: number;
+  /** Of one message; may be changed between messages. */
+  maxBytes: number;
   private held: Buffer = EMPTY;
   private heldBytes = 0;
 

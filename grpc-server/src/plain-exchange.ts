@@ -68,6 +68,18 @@ export class PlainExchange extends Stream {
     this.connection.resetStream(this, H2Error.CANCEL);
   }
 
+  onRequestTimeout(): void {
+    this.answer({ status: 408 });
+  }
+
+  yieldMemory(): void {
+    if (this.body.length > 0) this.answer({ status: 503 });
+  }
+
+  get awaitedSinceMs(): number {
+    return this.remoteEnded || this.ending ? -1 : this.openedMs;
+  }
+
   private ask(): void {
     const request: PlainRequest = {
       method: this.head.method,

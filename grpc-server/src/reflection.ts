@@ -7,6 +7,9 @@ import { Status } from './errors.ts';
 import { type ProtoField, ProtoWriter, readFields, utf8 } from './protobuf-lite.ts';
 import type { GrpcServer } from './server.ts';
 
+/** Of one question: names of files and symbols. The answer echoes it. */
+const MAX_REQUEST_BYTES = 4_096;
+
 // Field numbers of ServerReflectionRequest.
 const REQUEST = {
   HOST: 1,
@@ -42,6 +45,7 @@ export function reflectionService(server: GrpcServer, fileDescriptorProtos: read
     const definition: MethodDefinition<Request, Uint8Array> = {
       path: `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
       kind: 'bidi',
+      maxRequestBytes: MAX_REQUEST_BYTES,
       decode: decodeRequest,
       encode: (response) => response,
     };

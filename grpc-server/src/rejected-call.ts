@@ -57,6 +57,12 @@ export class RejectedCall extends Stream {
   onAborted(): void {}
   onSent(): void {}
   onDequeued(): void {}
+  onRequestTimeout(): void {}
+  yieldMemory(): void {}
+
+  get awaitedSinceMs(): number {
+    return -1;
+  }
 
   onStalled(): void {
     this.connection.resetStream(this, H2Error.CANCEL);

@@ -113,6 +113,8 @@ export class GrpcServer implements ConnectionHost {
   private readonly refusalBlocks = new RefusalBlocks();
   private readonly routes = new Map<string, Route>();
   private readonly connections = new Set<Connection>();
+  /** Those that hold request bytes. */
+  private readonly holders = new Set<Connection>();
   /** Sockets whose TLS handshake is under way, by their endpoints. */
   private readonly handshakes = new Map<string, Socket>();
   private listener: Server | undefined;
@@ -337,6 +339,28 @@ export class GrpcServer implements ConnectionHost {
 
   nowMs(): number {
     return Math.floor(this.now());
+  }
+
+  makeRoom(connection: Connection, bytes: number): boolean {
+    while (this.bufferedRequestBytes + bytes > this.limits.maxBufferedRequestBytesPerServer) {
+      let largest = connection;
+      let most = connection.bufferedBytes + bytes;
+      for (const holder of this.holders) {
+        if (holder.bufferedBytes <= most) continue;
+        largest = holder;
+        most = holder.bufferedBytes;
+      }
+      if (largest === connection) return false;
+      const before = this.bufferedRequestBytes;
+      largest.yieldMemory();
+      if (this.bufferedRequestBytes >= before) return false;
+    }
+    return true;
+  }
+
+  onHolding(connection: Connection, holds: boolean): void {
+    if (holds) this.holders.add(connection);
+    else this.holders.delete(connection);
   }
 
   refusalOf(head: RequestHead): Buffer | undefined {

@@ -93,6 +93,12 @@ export abstract class Stream {
   abstract onDequeued(): void;
   /** The client's window stayed shut for too long. */
   abstract onStalled(): void;
+  /** The request did not come to its end in time. */
+  abstract onRequestTimeout(): void;
+  /** Others need the memory: gives back what is held of an unfinished request, and ends. Holding nothing, does nothing. */
+  abstract yieldMemory(): void;
+  /** Since when the client owes the rest of a request message; -1: it owes nothing. */
+  abstract get awaitedSinceMs(): number;
 
   get hasOutput(): boolean {
     return this.headBlock !== undefined || this.queuedBytes > 0 || this.ending;
