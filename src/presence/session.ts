@@ -93,6 +93,11 @@ export class Session implements RevocableSink, OutboxOwner {
     return this.#isEnded;
   }
 
+  /** It said hello, and it is known whose session it is. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
   get connection(): HeldConnection | undefined {
     return this.#held;
   }
@@ -109,6 +114,8 @@ export class Session implements RevocableSink, OutboxOwner {
       if (this.#waiting.length >= maxWaitingRequests) this.#pause();
     } else {
       this.#isBusy = true;
+      // Nothing more is read before it is known whose session it is.
+      if (!this.#isOpen) this.#pause();
       this.#workThrough(request).catch((error: unknown) => this.#fail(0, error));
     }
   }

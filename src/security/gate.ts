@@ -21,6 +21,8 @@ export interface Caller {
   readonly authorization: string | undefined;
   /** Where the connection comes from, without a port. */
   readonly address: string;
+  /** What the caller may do, where that was settled before the call was read; absent: it is asked. */
+  readonly entered?: PresenceApi | undefined;
   /** Where the caller may have told a trace; absent: the trace that is running. */
   readonly trace?: TraceCarrier;
 }

@@ -106,6 +106,24 @@ export class Doorway {
     this.#options = options;
   }
 
+  /**
+   * Who calls, by the head of a call: before its message is read.
+   *
+   * @param method the rpc's name in the contract
+   * @throws the transport's face of UNAUTHORIZED, RATE_LIMITED
+   */
+  enter(method: string, caller: Caller): PresenceApi | Promise<PresenceApi> {
+    const refused = (error: unknown): never => {
+      throw this.#failed(method, error, performance.now());
+    };
+    try {
+      const entered = this.#options.gate.enter(caller);
+      return entered instanceof Promise ? entered.catch(refused) : entered;
+    } catch (error) {
+      return refused(error);
+    }
+  }
+
   /** @param method the rpc's name in the contract */
   async pass<Result>(
     method: string,
@@ -116,7 +134,7 @@ export class Doorway {
     const { tracing, gate } = this.#options;
     gate.limits.beginCall();
     try {
-      const entered = gate.enter(caller);
+      const entered = caller.entered ?? gate.enter(caller);
       const presence = entered instanceof Promise ? await entered : entered;
       const result = await (tracing.isOn
         ? this.#traced(method, () => work(presence), caller.trace)
@@ -124,13 +142,17 @@ export class Doorway {
       this.calls.observe(method, 'OK', startMs);
       return result;
     } catch (error) {
-      const known = PresenceError.from(error);
-      this.calls.observe(method, known.code, startMs);
-      if (known.code === 'INTERNAL') this.#options.log.error({ err: error }, 'internal error');
-      throw this.#options.toError(known);
+      throw this.#failed(method, error, startMs);
     } finally {
       gate.limits.endCall();
     }
+  }
+
+  #failed(method: string, error: unknown, startMs: number): Error {
+    const known = PresenceError.from(error);
+    this.calls.observe(method, known.code, startMs);
+    if (known.code === 'INTERNAL') this.#options.log.error({ err: error }, 'internal error');
+    return this.#options.toError(known);
   }
 
   #traced<Result>(

@@ -1,13 +1,9 @@
-import type {
-  BidiHandler,
-  GrpcServer,
-  MethodDefinition,
-  ServerCall,
-  ServerDuplex,
-} from '@pilotlight/grpc-server';
+import type { BidiHandler, GrpcServer, MethodDefinition, ServerCall } from '@pilotlight/grpc-server';
 import { PresenceError } from '../../core/errors.ts';
 import type { TraceCarrier } from '../../observe/tracing.ts';
+import type { PresenceApi } from '../../presence/presence-api.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
+import type { Doorway } from '../presence-calls.ts';
 import { toGrpcError } from './errors.ts';
 
 /** Who calls; looked up only when somebody asks. */
@@ -30,6 +26,10 @@ class GrpcCaller implements Caller {
     return addressOf(this.#call.peer);
   }
 
+  get entered(): PresenceApi | undefined {
+    return this.#call.context as PresenceApi | undefined;
+  }
+
   get trace(): TraceCarrier {
     return this.#call.metadata;
   }
@@ -40,17 +40,33 @@ export function addressOf(peer: string): string {
   return peer.slice(0, peer.lastIndexOf(':'));
 }
 
+/** Settles who calls by the head of the call. */
+export function admitTo(doorway: Doorway, method: string): (call: ServerCall) => void | Promise<void> {
+  return (call) => {
+    const entered = doorway.enter(method, new GrpcCaller(call));
+    if (entered instanceof Promise) {
+      return entered.then((presence) => {
+        call.context = presence;
+      });
+    }
+    call.context = entered;
+    return undefined;
+  };
+}
+
 /** The same server, on which bidirectional methods are registered for operators only. */
 export function behindScope(server: GrpcServer, gate: Gate): GrpcServer {
   const guarded: GrpcServer = Object.create(server);
   guarded.bidi = <I, O>(definition: MethodDefinition<I, O>, handler: BidiHandler<I, O>) =>
-    server.bidi(definition, async (stream: ServerDuplex<I, O>) => {
-      try {
-        await gate.operate(callerOf(stream));
-      } catch (error) {
-        throw toGrpcError(PresenceError.from(error));
-      }
-      return handler(stream);
-    });
+    server.bidi(
+      {
+        ...definition,
+        admit: (call) =>
+          gate.operate(callerOf(call)).catch((error: unknown) => {
+            throw toGrpcError(PresenceError.from(error));
+          }),
+      },
+      handler,
+    );
   return guarded;
 }

@@ -26,6 +26,7 @@ import { PresenceError } from '../../core/errors.ts';
 import type { Activity, Cause, Status, UserState } from '../../core/presence.ts';
 import type { ConnectionSeen } from '../../core/store.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
+import { checkProto } from '../message-shape.ts';
 import { toGrpcError } from './errors.ts';
 
 const activities: Readonly<Record<Activity, ProtoActivity>> = {
@@ -106,6 +107,14 @@ export function toEvent({ state, snapshot }: WatchEvent): StatusUpdateEvent {
   });
 }
 
+function checkShape(desc: DescMessage, bytes: Uint8Array, items: number): void {
+  try {
+    checkProto(desc, bytes, items);
+  } catch (error) {
+    throw toGrpcError(PresenceError.from(error));
+  }
+}
+
 const kinds: Readonly<Record<DescMethod['methodKind'], MethodKind>> = {
   unary: 'unary',
   server_streaming: 'server-stream',
@@ -113,16 +122,22 @@ const kinds: Readonly<Record<DescMethod['methodKind'], MethodKind>> = {
   bidi_streaming: 'bidi',
 };
 
-/** A method of the contract, as the gRPC server wants it. Handlers may answer with plain objects. */
+/**
+ * A method of the contract, as the gRPC server wants it. Handlers may answer with plain objects.
+ *
+ * @param items most fields and list items of a request
+ */
 export function defineMethod<Input extends DescMessage, Output extends DescMessage>(
   method: DescMethod & { readonly input: Input; readonly output: Output },
+  items: number,
 ): MethodDefinition<MessageShape<Input>, MessageInitShape<Output>> {
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     kind: kinds[method.methodKind],
     decode: (bytes) => {
+      checkShape(method.input, bytes, items);
       try {
-        return fromBinary(method.input, bytes);
+        return fromBinary(method.input, bytes, { readUnknownFields: false });
       } catch (error) {
         throw toGrpcError(
           new PresenceError('INVALID_ARGUMENT', `the request is not a valid ${method.input.typeName}`, {

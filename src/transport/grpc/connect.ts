@@ -9,6 +9,7 @@ import { type SessionEnd, sessionEnds } from '../../presence/session-ends.ts';
 import type { SessionLink, SessionMessage } from '../../presence/session-messages.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Gate } from '../../security/gate.ts';
+import { type ListBounds, maxHelloBytes, maxItems, maxRequestBytes } from '../message-shape.ts';
 import { ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
 import { callerOf } from './caller.ts';
@@ -21,15 +22,18 @@ export function registerConnect(
   server: GrpcServer,
   sessions: Sessions,
   gate: Gate,
-  facts: WelcomeFacts,
+  facts: WelcomeFacts & ListBounds,
 ): void {
-  const format = new ProtoFormat(facts);
+  const format = new ProtoFormat(facts, maxItems(facts));
   const frames = new FramesOnce(format);
   const { parent, name } = PresenceContract.method.connect;
   server.bidi(
     {
       path: `/${parent.typeName}/${name}`,
       kind: 'bidi',
+      // The token may come with the hello: until then nothing but a hello is taken.
+      maxFirstRequestBytes: maxHelloBytes,
+      maxRequestBytes: Math.max(facts.maxFrameBytes, maxRequestBytes(facts.maxWatchedUsers)),
       // What cannot be decoded ends the session by its own rules, not the stream by the server's.
       decode: (bytes): ClientFrame | PresenceError => {
         try {

@@ -187,12 +187,14 @@ export function encodeHeartbeat(accepted: boolean, nextInMs: number): Buffer {
 /**
  * The strings of a message that has nothing but strings of field 1, each of up to 127 bytes of ASCII; undefined:
  * the message is something else, and the generated codec decides what.
+ *
+ * @param most it stops after one more than this, which the use case refuses; default: no bound
  */
-export function decodeStrings(bytes: Uint8Array): string[] | undefined {
+export function decodeStrings(bytes: Uint8Array, most = Number.POSITIVE_INFINITY): string[] | undefined {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const strings: string[] = [];
   let at = 0;
-  while (at < buffer.length) {
+  while (at < buffer.length && strings.length <= most) {
     const length = buffer[at + 1];
     if (buffer[at] !== 0x0a || length === undefined || length > 0x7f) return undefined;
     const start = at + 2;

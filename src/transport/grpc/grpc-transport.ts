@@ -12,6 +12,7 @@ import type { Sessions } from '../../presence/sessions.ts';
 import type { Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
 import type { TlsFiles } from '../../security/tls.ts';
+import type { ListBounds } from '../message-shape.ts';
 import { Doorway } from '../presence-calls.ts';
 import type { WelcomeFacts } from '../session/frames.ts';
 import { behindScope } from './caller.ts';
@@ -19,7 +20,7 @@ import { registerConnect } from './connect.ts';
 import { toGrpcError } from './errors.ts';
 import { registerPresence } from './handlers.ts';
 
-export interface GrpcTransportOptions extends WelcomeFacts {
+export interface GrpcTransportOptions extends WelcomeFacts, ListBounds {
   readonly gate: Gate;
   readonly sessions: Sessions;
   /** Silence of a connection after which the client is pinged; it has `pongTimeoutMs` to answer. */
@@ -34,6 +35,8 @@ export interface GrpcTransportOptions extends WelcomeFacts {
   /** undefined: plain text. */
   readonly tls: TlsFiles | undefined;
   readonly maxConnections: number;
+  /** How long the message of a call, or the rest of one, may take to come. */
+  readonly requestTimeoutMs: number;
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
@@ -41,6 +44,8 @@ export interface GrpcTransportOptions extends WelcomeFacts {
   readonly tracing: Tracing;
 }
 
+/** Lists of ids deflate to a tenth. */
+const maxInflateRatio = 100;
 const contractPath = `/${PresenceContract.typeName}/`;
 /** One for all calls, so that refusing costs no encoding. */
 const busyError = toGrpcError(busy());
@@ -59,6 +64,8 @@ export class GrpcTransport {
       limits: {
         maxConnections: options.maxConnections,
         maxConcurrentStreams: options.grpcMaxStreamsPerConnection,
+        messageTimeoutMs: options.requestTimeoutMs,
+        maxInflateRatio,
       },
       maxConnectionAgeMs: options.grpcMaxConnectionAgeMs,
       maxConnectionAgeGraceMs: options.grpcMaxConnectionAgeGraceMs,
@@ -74,7 +81,7 @@ export class GrpcTransport {
     });
     options.tls?.onChange((tls) => this.#server.renewTls(tls));
     this.#doorway = new Doorway({ ...options, transport: 'grpc', toError: toGrpcError });
-    registerPresence(this.#server, this.#doorway);
+    registerPresence(this.#server, this.#doorway, options);
     registerConnect(this.#server, options.sessions, options.gate, options);
     this.#health = healthService(this.#server);
     reflectionService(behindScope(this.#server, options.gate), [

@@ -13,32 +13,43 @@ import {
 import type { UserState } from '../../core/presence.ts';
 import { type EndableSink, type PresenceApi, tokenExpiryHeader } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
+import { type ListBounds, maxItems, maxRequestBytes } from '../message-shape.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
-import { callerOf } from './caller.ts';
+import { admitTo, callerOf } from './caller.ts';
 import { defineMethod } from './codec.ts';
 import { toGrpcError } from './errors.ts';
 import { decodeStrings, encodeEvent, encodeHeartbeat, encodeStates } from './fast-codec.ts';
 
 const methods = PresenceContract.method;
 
-/** Registers the contract's rpcs: decode, presence, encode. */
-export function registerPresence(server: GrpcServer, doorway: Doorway): void {
+/** Registers the contract's rpcs: who calls, decode, presence, encode. */
+export function registerPresence(server: GrpcServer, doorway: Doorway, bounds: ListBounds): void {
+  const define = definer(doorway, maxItems(bounds));
+
   function unary<Input extends DescMessage, Output extends DescMessage>(
     method: DescMethod & { readonly input: Input; readonly output: Output },
     handle: (presence: PresenceApi, request: MessageShape<Input>) => Promise<MessageInitShape<Output>>,
+    users = 1,
   ): void {
-    server.unary(defineMethod(method), (request, call) =>
+    server.unary(define(method, users), (request, call) =>
       doorway.pass(method.name, callerOf(call), (presence) => handle(presence, request)),
     );
   }
 
   unary(methods.setUserStatus, (presence, request) => presenceCalls(presence).setUserStatus(request));
-  unary(methods.setPrivacy, (presence, request) => presenceCalls(presence).setPrivacy(request));
+  unary(
+    methods.setPrivacy,
+    (presence, request) => presenceCalls(presence).setPrivacy(request),
+    2 * bounds.maxBlockedUsers,
+  );
   unary(methods.getPrivacy, (presence, request) => presenceCalls(presence).getPrivacy(request));
   unary(methods.getConnections, (presence, request) => presenceCalls(presence).getConnections(request));
-  registerBusy(server, doorway);
+  registerBusy(server, doorway, define, bounds);
 
-  const subscribe = { ...defineMethod(methods.subscribeStatusUpdates), encode: encodeEvent };
+  const subscribe = {
+    ...define(methods.subscribeStatusUpdates, bounds.maxWatchedUsers),
+    encode: encodeEvent,
+  };
   const encoder = new EventEncoder(subscribe);
   server.serverStream(subscribe, (request: SubscribeStatusUpdatesRequest, stream) =>
     doorway.pass(methods.subscribeStatusUpdates.name, callerOf(stream), (presence) =>
@@ -47,35 +58,54 @@ export function registerPresence(server: GrpcServer, doorway: Doorway): void {
   );
 }
 
+type Define = ReturnType<typeof definer>;
+
+/** Methods whose callers are known before a message is decoded, and whose messages are as large as they may name users. */
+function definer(doorway: Doorway, items: number) {
+  return <Input extends DescMessage, Output extends DescMessage>(
+    method: DescMethod & { readonly input: Input; readonly output: Output },
+    users: number,
+  ) => ({
+    ...defineMethod(method, items),
+    maxRequestBytes: maxRequestBytes(users),
+    admit: admitTo(doorway, method.name),
+  });
+}
+
 /** The rpcs that make up nearly all traffic, past the generated codec where it can be. */
-function registerBusy(server: GrpcServer, doorway: Doorway): void {
-  const heartbeat = defineMethod(methods.sendHeartbeat);
+function registerBusy(
+  server: GrpcServer,
+  doorway: Doorway,
+  define: Define,
+  { maxBulkUsers }: ListBounds,
+): void {
+  const heartbeat = define(methods.sendHeartbeat, 1);
   server.unary(
     {
       ...heartbeat,
-      decode: (bytes) => decodeStrings(bytes)?.at(-1) ?? heartbeat.decode(bytes).userId,
+      decode: (bytes) => lastString(bytes) ?? heartbeat.decode(bytes).userId,
       encode: ({ accepted, nextInMs }) => encodeHeartbeat(accepted, nextInMs),
     },
     (userId: string, call) =>
       doorway.pass(methods.sendHeartbeat.name, callerOf(call), (presence) => presence.heartbeat(userId)),
   );
 
-  const get = defineMethod(methods.getUserStatus);
+  const get = define(methods.getUserStatus, 1);
   server.unary(
     {
       ...get,
-      decode: (bytes) => decodeStrings(bytes)?.at(-1) ?? get.decode(bytes).userId,
+      decode: (bytes) => lastString(bytes) ?? get.decode(bytes).userId,
       encode: (state: UserState) => encodeStates([state]),
     },
     (userId: string, call) =>
       doorway.pass(methods.getUserStatus.name, callerOf(call), (presence) => presence.getStatus(userId)),
   );
 
-  const getMany = defineMethod(methods.getMultipleUserStatus);
+  const getMany = define(methods.getMultipleUserStatus, maxBulkUsers);
   server.unary(
     {
       ...getMany,
-      decode: (bytes) => decodeStrings(bytes) ?? getMany.decode(bytes).userIds,
+      decode: (bytes) => decodeStrings(bytes, maxBulkUsers) ?? getMany.decode(bytes).userIds,
       encode: encodeStates,
     },
     (userIds: readonly string[], call) =>
@@ -83,6 +113,12 @@ function registerBusy(server: GrpcServer, doorway: Doorway): void {
         presence.getStatuses(userIds),
       ),
   );
+}
+
+/** Of a field that is no list, the last one counts. Nobody sends it often, and then the generated codec finds it. */
+function lastString(bytes: Uint8Array): string | undefined {
+  const strings = decodeStrings(bytes, 1);
+  return strings?.length === 1 ? strings[0] : undefined;
 }
 
 async function openWatch(

@@ -10,6 +10,7 @@ import type { SessionMessage } from '../../presence/session-messages.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { encodeEvent } from '../grpc/fast-codec.ts';
+import { checkJson, checkProto } from '../message-shape.ts';
 import { toFrame, type WelcomeFacts } from './frames.ts';
 
 /** A wire format of session frames. An event is encoded once, however many sessions it goes to. */
@@ -63,18 +64,22 @@ function isSame(a: readonly WatchEvent[], b: readonly WatchEvent[]): boolean {
 export class ProtoFormat implements FrameFormat {
   readonly isBinary = true;
   readonly #facts: WelcomeFacts;
+  readonly #items: number;
   readonly #batches = new BatchEncoder(
     (event) => delimited(eventsField, encodeEvent(event)),
     (pieces) => delimited(eventsFrameField, Buffer.concat(pieces)),
   );
 
-  constructor(facts: WelcomeFacts) {
+  /** @param items most fields, values and list items of a frame */
+  constructor(facts: WelcomeFacts, items: number) {
+    this.#items = items;
     this.#facts = facts;
   }
 
   decode(bytes: Uint8Array): ClientFrame {
     try {
-      return fromBinary(ClientFrameSchema, bytes);
+      checkProto(ClientFrameSchema, bytes, this.#items);
+      return fromBinary(ClientFrameSchema, bytes, { readUnknownFields: false });
     } catch (error) {
       throw new PresenceError('INVALID_ARGUMENT', 'the frame is not a valid presence.v1.ClientFrame', {
         cause: error,
@@ -93,17 +98,21 @@ export class ProtoFormat implements FrameFormat {
 export class JsonFormat implements FrameFormat {
   readonly isBinary = false;
   readonly #facts: WelcomeFacts;
+  readonly #items: number;
   readonly #batches = new BatchEncoder(
     (event) => Buffer.from(toJsonString(StatusUpdateEventSchema, toEvent(event))),
     (pieces) => Buffer.from(`{"events":{"events":[${pieces.join(',')}]}}`),
   );
 
-  constructor(facts: WelcomeFacts) {
+  /** @param items most fields, values and list items of a frame */
+  constructor(facts: WelcomeFacts, items: number) {
+    this.#items = items;
     this.#facts = facts;
   }
 
   decode(bytes: Buffer): ClientFrame {
     try {
+      checkJson(bytes, this.#items);
       const json = JSON.parse(bytes.toString()) as JsonValue;
       return fromJson(ClientFrameSchema, json, { ignoreUnknownFields: true });
     } catch (error) {

@@ -10,11 +10,12 @@ import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
 import { retryAfterSeconds } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
+import { type ListBounds, maxItems } from '../message-shape.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
 import { WebSocketLink } from './websocket-link.ts';
 
-export interface WebSocketTransportOptions extends WelcomeFacts {
+export interface WebSocketTransportOptions extends WelcomeFacts, ListBounds {
   readonly sessions: Sessions;
   readonly gate: Gate;
   /** Origins whose pages may connect besides those of the same host. */
@@ -52,8 +53,8 @@ export class WebSocketTransport {
   constructor(options: WebSocketTransportOptions) {
     this.#options = options;
     this.#formats = new Map<string, FrameFormat>([
-      [jsonSubprotocol, new JsonFormat(options)],
-      [protoSubprotocol, new ProtoFormat(options)],
+      [jsonSubprotocol, new JsonFormat(options, maxItems(options))],
+      [protoSubprotocol, new ProtoFormat(options, maxItems(options))],
     ]);
     const limits = {
       maxPayload: options.maxFrameBytes,
