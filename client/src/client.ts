@@ -247,13 +247,23 @@ export class PresenceClient {
   #begin(welcome: Welcome): void {
     this.#idleAfterMs = welcome.idleAfterMs;
     this.#watchList.begin(welcome.maxFrameBytes);
-    this.#connection.beat(welcome.heartbeatIntervalMs, welcome.pongTimeoutMs, () => this.#heartbeat());
+    const { heartbeatIntervalMs, pingIntervalMs, pongTimeoutMs } = welcome;
+    if (pingIntervalMs > 0) this.#connection.expectWithin(pingIntervalMs + pongTimeoutMs);
+    // Answers to pings are heartbeats: where pings come often enough there is no need for more.
+    if (pingIntervalMs === 0 || pingIntervalMs > heartbeatIntervalMs) {
+      this.#connection.beat(heartbeatIntervalMs, pongTimeoutMs, () => this.#heartbeat());
+    }
     if (welcome.state) this.#view.take(welcome.state);
   }
 
   #take(frame: ServerFrame): void {
     if (frame.kind === 'events') {
       for (const state of frame.states) this.#view.take(state);
+      return;
+    }
+    if (frame.kind === 'ping') {
+      // From here, not from a timer, which browsers hold back in pages that are not shown.
+      this.#connection.send({ heartbeat: this.#heartbeatContent() });
       return;
     }
     if (frame.kind === 'token-expiring') {
@@ -319,9 +329,13 @@ export class PresenceClient {
 
   #heartbeat(): void {
     if (this.state !== 'open') return;
-    const activity = this.#activityNow();
     // The answer shows that the connection lives; nobody waits for it.
-    this.#send({ heartbeat: activity ? { activity: activityName(activity) } : {} }).catch(() => {});
+    this.#send({ heartbeat: this.#heartbeatContent() }).catch(() => {});
+  }
+
+  #heartbeatContent(): { activity?: string } {
+    const activity = this.#activityNow();
+    return activity ? { activity: activityName(activity) } : {};
   }
 
   /** Whether a server would take the user for IDLE: one that comes back must not look ACTIVE for that. */

@@ -22,7 +22,7 @@ export interface ConnectionOptions {
   /** How long a connection may take from its start to the welcome, ms. */
   readonly connectTimeoutMs: number;
   /** May take a while, as a token does that is fetched. */
-  readonly hello: () => Promise<Omit<Hello, 'resumeToken'>>;
+  readonly hello: () => Promise<Omit<Hello, 'resumeToken' | 'answersPings'>>;
   readonly onWelcome: (welcome: Welcome) => void;
   readonly onFrame: (frame: ServerFrame) => void;
   readonly onError: (error: unknown) => void;
@@ -52,6 +52,7 @@ export class SessionConnection {
   #connectTimer: ReturnType<typeof setTimeout> | undefined;
   #heartbeatTimer: ReturnType<typeof setTimeout> | undefined;
   #pongTimer: ReturnType<typeof setTimeout> | undefined;
+  #silenceTimer: ReturnType<typeof setTimeout> | undefined;
   /** Why the server said that it will close. */
   #farewell: { readonly closeCode: number; readonly reason: string; readonly waitMs: number } | undefined;
 
@@ -102,6 +103,16 @@ export class SessionConnection {
     }, waitMs);
   }
 
+  /** Takes a connection for lost that brings nothing for so long, although the server pings more often. */
+  expectWithin(silenceMs: number): void {
+    clearTimeout(this.#silenceTimer);
+    const leftMs = this.#heardMs + silenceMs - now();
+    this.#silenceTimer = setTimeout(() => {
+      if (now() - this.#heardMs >= silenceMs) this.#lose(1006, 'the server is silent');
+      else this.expectWithin(silenceMs);
+    }, leftMs);
+  }
+
   #connect(): void {
     clearTimeout(this.#retryTimer);
     this.#enter('connecting', undefined);
@@ -128,7 +139,8 @@ export class SessionConnection {
   #sayHello(link: Link): void {
     this.#options.hello().then(
       (hello) => {
-        if (this.#link === link) link.send({ hello: { ...hello, resumeToken: this.#resumeToken } });
+        if (this.#link === link)
+          link.send({ hello: { ...hello, resumeToken: this.#resumeToken, answersPings: true } });
       },
       (error: unknown) => {
         this.#options.onError(error);
@@ -206,6 +218,7 @@ export class SessionConnection {
     clearTimeout(this.#connectTimer);
     clearTimeout(this.#heartbeatTimer);
     clearTimeout(this.#pongTimer);
+    clearTimeout(this.#silenceTimer);
     link?.close();
   }
 

@@ -14,6 +14,7 @@ export type ClientFrame = { readonly requestId?: number } & (
         readonly resumeToken: string;
         readonly activity?: string;
         readonly token?: string;
+        readonly answersPings: boolean;
       };
     }
   | { readonly authenticate: { readonly token: string } }
@@ -44,6 +45,8 @@ export type ServerFrame =
       /** 0: never. */
       readonly idleAfterMs: number;
       readonly maxFrameBytes: number;
+      /** 0: the server sends no pings. */
+      readonly pingIntervalMs: number;
       readonly state: UserState | null;
     }
   | { readonly kind: 'events'; readonly states: readonly UserState[] }
@@ -65,6 +68,7 @@ export type ServerFrame =
       readonly reconnectInMs: number;
     }
   | { readonly kind: 'token-expiring' }
+  | { readonly kind: 'ping' }
   /** Of a newer server; to be ignored. */
   | { readonly kind: 'unknown' };
 
@@ -98,6 +102,7 @@ export function decodeFrame(json: unknown): ServerFrame {
       pongTimeoutMs: number(welcome.pongTimeoutMs),
       idleAfterMs: number(welcome.idleAfterMs),
       maxFrameBytes: number(welcome.maxFrameBytes),
+      pingIntervalMs: number(welcome.pingIntervalMs),
       state: welcome.state === undefined ? null : state(welcome.state),
     };
   }
@@ -125,6 +130,7 @@ export function decodeFrame(json: unknown): ServerFrame {
       reconnectInMs: number(away.reconnectInMs),
     };
   }
+  if (frame.ping !== undefined) return { kind: 'ping' };
   if (frame.tokenExpiring !== undefined) return { kind: 'token-expiring' };
   return { kind: 'unknown' };
 }

@@ -29,6 +29,7 @@ const ways: Readonly<Record<string, { link(port: number): Connect; port(server: 
 const { ONLINE, OFFLINE } = UserStatus;
 const environment = {
   HEARTBEAT_INTERVAL: '200ms',
+  PING_INTERVAL: '200ms',
   PONG_TIMEOUT: '300ms',
   IDLE_AFTER: '500ms',
   DRAIN_TIMEOUT: '500ms',

@@ -25,7 +25,7 @@ const event = (userId: string, status: string, version: number) => ({
 
 interface Request {
   readonly requestId?: number;
-  readonly hello?: { readonly resumeToken: string };
+  readonly hello?: { readonly resumeToken: string; readonly answersPings: boolean };
   readonly watch?: { readonly userIds: string[]; readonly knownVersions: string[] };
   readonly heartbeat?: object;
 }
@@ -120,6 +120,24 @@ describe('client against a server that lies', () => {
     client.open();
     await waitFor('a second try', () => server.connections === 2);
     assert.ok(server.requests.some(({ heartbeat }) => heartbeat));
+  });
+
+  it('answers every ping, and gives up on a server that falls silent', async () => {
+    let pings = 0;
+    server = new MadeUpServer(({ hello, heartbeat }, say) => {
+      if (hello) say(welcome({ pingIntervalMs: '100' }));
+      if (pings < 3 && (hello || heartbeat)) {
+        pings++;
+        setTimeout(() => say({ ping: {} }), 20);
+      }
+    });
+    client = await server.client();
+    const beganMs = performance.now();
+    client.open();
+    await waitFor('three answers', () => server.requests.filter(({ heartbeat }) => heartbeat).length === 3);
+    assert.ok(server.requests.every(({ requestId, heartbeat }) => !heartbeat || !requestId));
+    await waitFor('a second try', () => server.connections === 2);
+    assert.ok(performance.now() - beganMs >= 200, 'not before the silence was too long');
   });
 
   it('does not loop with a server that always sends it away', async () => {

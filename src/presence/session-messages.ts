@@ -14,6 +14,8 @@ export type SessionRequest = { readonly requestId: number } & (
       readonly activity: Activity | null;
       /** Empty: that of the handshake, if there was one. */
       readonly token: string;
+      /** Whether the client answers pings by frames; otherwise the transport's pings have to do. */
+      readonly answersPings: boolean;
     }
   | { readonly kind: 'authenticate'; readonly token: string }
   | { readonly kind: 'set-status'; readonly status: Status | null; readonly activity: Activity | null }
@@ -35,7 +37,10 @@ export type SessionMessage =
       /** The engine's clock; 0 and null for one who only looks on. */
       readonly serverTimeMs: number;
       readonly state: UserState | null;
+      /** How often the client is pinged by a frame that it must answer; 0: not at all. */
+      readonly pingIntervalMs: number;
     }
+  | { readonly kind: 'ping' }
   | { readonly kind: 'events'; readonly events: readonly WatchEvent[] }
   | { readonly kind: 'ack'; readonly requestId: number; readonly state: UserState | null }
   | { readonly kind: 'error'; readonly requestId: number; readonly error: PresenceError }
@@ -53,8 +58,10 @@ export interface SessionLink {
    * @param retryAfterMs when to come back, where it is known
    */
   close(end: SessionEnd, retryAfterMs?: number): void;
-  /** Asks the client for a sign of life. false: the transport sees to that itself. */
-  ping(): boolean;
+  /** Whether `ping` reaches the client of this session, rather than whoever holds the connection. */
+  readonly canPing: boolean;
+  /** Asks for a sign of life by the transport's own means; `Session.receiveControl` is called with the answer. */
+  ping(): void;
   /** Takes no more from the client, and goes on. */
   pause(): void;
   resume(): void;

@@ -3,17 +3,14 @@ import type { Activity, UserState } from '../core/presence.ts';
 import type { ConnectionOpened } from '../core/store.ts';
 import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
+import { Liveness, type LivenessTimings } from './liveness.ts';
 import { type PresenceApi, type RevocableSink, type SessionAccess, tokenNoticeMs } from './presence-api.ts';
 import type { SessionEnd } from './session-ends.ts';
 import type { SessionLink, SessionMessage, SessionRequest } from './session-messages.ts';
 import { type OutboxOwner, SessionOutbox } from './session-outbox.ts';
 import type { Subscription, WatchEvent } from './subscription.ts';
 
-export interface SessionTimings {
-  /** Silence after which the peer is pinged. */
-  readonly pingIntervalMs: number;
-  /** How long its answer may take. */
-  readonly pongTimeoutMs: number;
+export interface SessionTimings extends LivenessTimings {
   /** Silence of the user after which ACTIVE becomes IDLE; 0 = never. */
   readonly idleAfterMs: number;
   /** How long the hello may take; default 10,000. */
@@ -68,8 +65,7 @@ export class Session implements RevocableSink, OutboxOwner {
   #tokens: number;
   #tokensAtMs: number;
 
-  #heardMs: number;
-  #pingedMs = 0;
+  readonly #liveness: Liveness;
   #activeMs: number;
   #activity: Activity = 'ACTIVE';
   #isAutoIdle = false;
@@ -83,7 +79,7 @@ export class Session implements RevocableSink, OutboxOwner {
     this.#access = access;
     this.#outbox = new SessionOutbox(this, link);
     this.#openedMs = nowMs;
-    this.#heardMs = nowMs;
+    this.#liveness = new Liveness(nowMs, link.canPing);
     this.#activeMs = nowMs;
     this.#tokens = host.options.maxFramesPerSecond * burstSeconds;
     this.#tokensAtMs = nowMs;
@@ -107,8 +103,10 @@ export class Session implements RevocableSink, OutboxOwner {
   /** A request came. */
   receive(request: SessionRequest): void {
     if (this.#isEnded || !this.#mayPass()) return;
-    this.heard();
-    if (this.#isBusy) {
+    this.#liveness.frameCame(this.#host.nowMs());
+    if (this.#isOpen && this.#isBareAnswer(request)) {
+      this.#noteActive(request);
+    } else if (this.#isBusy) {
       this.#waiting ??= [];
       this.#waiting.push(request);
       if (this.#waiting.length >= maxWaitingRequests) this.#pause();
@@ -123,28 +121,24 @@ export class Session implements RevocableSink, OutboxOwner {
   /** A frame came that is no request; it counts as one. */
   receiveInvalid(requestId: number, error: PresenceError, end: SessionEnd | null): void {
     if (this.#isEnded || !this.#mayPass()) return;
+    this.#liveness.frameCame(this.#host.nowMs());
     this.#outbox.tell({ kind: 'error', requestId, error });
     if (end) this.end(end);
   }
 
-  /** A ping or a pong came. false: it is not to be answered. */
+  /** A ping or a pong of the transport came. false: it is not to be answered. */
   receiveControl(): boolean {
     if (this.#isEnded || !this.#mayPass()) return false;
-    this.heard();
+    this.#liveness.transportShowedLife(this.#host.nowMs());
     return true;
-  }
-
-  /** The peer shows that it lives. */
-  heard(): void {
-    this.#heardMs = this.#host.nowMs();
-    this.#pingedMs = 0;
   }
 
   /** The link has room again. */
   drained(): void {
     if (this.#isEnded) return;
     this.#outbox.drained();
-    this.heard();
+    this.#liveness.transportShowedLife(this.#host.nowMs());
+    this.#host.planAnew(this);
     this.#outbox.flush();
     if (!this.#outbox.isFull && (this.#waiting?.length ?? 0) < maxWaitingRequests) this.#resume();
   }
@@ -194,30 +188,33 @@ export class Session implements RevocableSink, OutboxOwner {
 
   /** Does what is due. Answers when to ask again, by the host's clock. */
   check(nowMs: number): number {
-    const { helloTimeoutMs, pingIntervalMs, pongTimeoutMs } = this.#host.options;
+    const { helloTimeoutMs } = this.#host.options;
     if (!this.#isOpen) {
       if (nowMs >= this.#openedMs + helloTimeoutMs) this.end('HELLO_TIMEOUT');
       return this.#openedMs + helloTimeoutMs;
     }
     const tokenMs = this.#checkToken(nowMs);
     if (this.#isEnded) return nowMs;
+    const lifeMs = this.#checkLife(nowMs);
+    if (this.#isEnded) return nowMs;
+    this.#idleIfSilent(nowMs);
+    return Math.min(lifeMs, this.#idleAtMs(), tokenMs);
+  }
+
+  /** Pings, and ends the session of a client that is not there. Answers when to look again. */
+  #checkLife(nowMs: number): number {
+    const { pingIntervalMs, pongTimeoutMs } = this.#host.options;
     if (this.#outbox.isFull) {
       // Nothing gets through, and nothing is read: no ping can tell more.
       const giveUpMs = this.#outbox.fullSinceMs + pingIntervalMs + pongTimeoutMs;
       if (nowMs >= giveUpMs) this.end('TOO_SLOW');
-      return Math.min(giveUpMs, tokenMs);
+      return giveUpMs;
     }
-    if (this.#pingedMs !== 0 && nowMs >= this.#pingedMs + pongTimeoutMs) {
-      this.end('PING_TIMEOUT');
-      return nowMs;
-    }
-    if (this.#pingedMs === 0 && nowMs >= this.#heardMs + pingIntervalMs) {
-      if (this.#link.ping()) this.#pingedMs = nowMs;
-      else this.#heardMs = nowMs;
-    }
-    this.#idleIfSilent(nowMs);
-    const pingMs = this.#pingedMs === 0 ? this.#heardMs + pingIntervalMs : this.#pingedMs + pongTimeoutMs;
-    return Math.min(pingMs, this.#idleAtMs(), tokenMs);
+    const task = this.#liveness.check(nowMs, this.#host.options, !this.#isPaused);
+    if (task === 'end') this.end('PING_TIMEOUT');
+    else if (task === 'ping-frame') this.#outbox.tell(pingMessage);
+    else if (task === 'transport-ping') this.#link.ping();
+    return this.#liveness.nextMs(this.#host.options);
   }
 
   /** Tells of a token that is about to expire, ends the session of one that has. Answers when to look again. */
@@ -286,7 +283,7 @@ export class Session implements RevocableSink, OutboxOwner {
       this.end('GOODBYE');
       return;
     }
-    if (saysSomething(request)) this.#active(request);
+    this.#noteActive(request);
     const answer = await this.#answer(request);
     if (request.requestId !== 0 || answer.kind === 'states' || request.kind === 'watch')
       this.#outbox.tell(answer);
@@ -309,6 +306,7 @@ export class Session implements RevocableSink, OutboxOwner {
     const opened = request.userId === '' ? undefined : await this.#connect(request);
     if (this.#isEnded) return;
     this.#isOpen = true;
+    this.#liveness.begin(this.#host.nowMs(), request.answersPings);
     this.#outbox.tell({
       kind: 'welcome',
       requestId: request.requestId,
@@ -316,6 +314,7 @@ export class Session implements RevocableSink, OutboxOwner {
       isResumed: opened?.replaced ?? false,
       serverTimeMs: opened?.nowMs ?? 0,
       state: opened?.state ?? null,
+      pingIntervalMs: request.answersPings ? this.#host.options.pingIntervalMs : 0,
     });
     this.#host.planAnew(this);
   }
@@ -399,6 +398,12 @@ export class Session implements RevocableSink, OutboxOwner {
     }
   }
 
+  /** A heartbeat that asks for no answer and changes nothing, as it answers a ping: hearing it is all there is to do. */
+  #isBareAnswer(request: SessionRequest): boolean {
+    if (request.kind !== 'heartbeat' || request.requestId !== 0) return false;
+    return request.activity === null || (request.activity === this.#activity && !this.#isBusy);
+  }
+
   /** One second's frames, and a burst. */
   #mayPass(): boolean {
     const { maxFramesPerSecond } = this.#host.options;
@@ -426,8 +431,9 @@ export class Session implements RevocableSink, OutboxOwner {
     return this.#held;
   }
 
-  /** The user did something here. */
-  #active(request: SessionRequest): void {
+  /** Remembers when the user did something here. */
+  #noteActive(request: SessionRequest): void {
+    if (!saysSomething(request)) return;
     this.#activeMs = this.#host.nowMs();
     if (!this.#isAutoIdle) return;
     this.#isAutoIdle = false;
@@ -486,6 +492,7 @@ export class Session implements RevocableSink, OutboxOwner {
   }
 }
 
+const pingMessage: SessionMessage = { kind: 'ping' };
 /** A client that was away for a while may say at once what gathered. */
 const burstSeconds = 4;
 /** When a client that sent too many frames may come back, ms. */

@@ -18,8 +18,7 @@ class TestLink implements SessionLink {
   isFull = false;
   isPaused = false;
   pings = 0;
-  /** Whether the session is to ping; false: as transports that see to it. */
-  wantsPings = true;
+  canPing = true;
 
   send(message: SessionMessage): boolean {
     this.messages.push(message);
@@ -28,9 +27,8 @@ class TestLink implements SessionLink {
   close(end: SessionEnd): void {
     this.end = end;
   }
-  ping(): boolean {
+  ping(): void {
     this.pings++;
-    return this.wantsPings;
   }
   pause(): void {
     this.isPaused = true;
@@ -106,6 +104,7 @@ describe('sessions', () => {
     resumeToken: '',
     activity: null,
     token: '',
+    answersPings: false,
   } as const;
 
   async function open(): Promise<{ link: TestLink; session: ReturnType<Sessions['open']> }> {
@@ -132,6 +131,79 @@ describe('sessions', () => {
     }
     await waitFor('the end', () => link.end === 'PING_TIMEOUT');
     assert.equal(connections.stats().held, 0);
+  });
+
+  /** A session of a client that answers ping frames. */
+  async function openAnswering(canPing = true) {
+    const link = new TestLink();
+    link.canPing = canPing;
+    const session = sessions.open(link);
+    session.receive({ ...hello, answersPings: true });
+    await waitFor('the welcome', () => link.messages[0]?.kind === 'welcome');
+    const frames = () => link.messages.filter(({ kind }) => kind === 'ping').length;
+    return { link, session, frames };
+  }
+
+  const answer = { requestId: 0, kind: 'heartbeat', activity: null } as const;
+
+  for (const canPing of [true, false]) {
+    it(`ask by frames who answers them, ${canPing ? 'whatever' : 'where nothing else'} the transport can do`, async () => {
+      const { link, session, frames } = await openAnswering(canPing);
+      assert.equal(link.messages[0]?.kind === 'welcome' && link.messages[0].pingIntervalMs, 100);
+      for (let round = 1; round <= 3; round++) {
+        await waitFor('a ping frame', () => frames() >= round);
+        session.receive(answer);
+      }
+      await waitFor('the end', () => link.end === 'PING_TIMEOUT');
+      assert.equal(link.pings, 0);
+      assert.equal(connections.stats().held, 0);
+    });
+  }
+
+  it('take no pong, which a proxy or a browser sends for a frozen client, for an answer', async () => {
+    const { link, session, frames } = await openAnswering();
+    const pongs = setInterval(() => session.receiveControl(), 10);
+    try {
+      await waitFor('a ping frame', () => frames() === 1);
+      await waitFor('the end', () => link.end === 'PING_TIMEOUT');
+    } finally {
+      clearInterval(pongs);
+    }
+  });
+
+  it('go on without an answer to ping frames where the hello promised none', async () => {
+    const link = new TestLink();
+    link.canPing = false;
+    const session = sessions.open(link);
+    session.receive(hello);
+    await waitFor('ping frames', () => link.messages.filter(({ kind }) => kind === 'ping').length >= 4);
+    assert.equal(link.messages[0]?.kind === 'welcome' && link.messages[0].pingIntervalMs, 0);
+    assert.equal(session.isEnded, false);
+  });
+
+  it('send ping frames also to who talks all the time, so that neither direction is ever quiet', async () => {
+    const { session, frames } = await openAnswering();
+    const talk = setInterval(() => session.receive(answer), 10);
+    try {
+      await waitFor('three ping frames', () => frames() >= 3);
+    } finally {
+      clearInterval(talk);
+    }
+  });
+
+  it('wait for an answer that could not be read while the client was not read from', async () => {
+    const { link, session, frames } = await openAnswering();
+    await waitFor('a ping frame', () => frames() === 1);
+    link.isFull = true;
+    session.receive({ requestId: 2, kind: 'query', userIds: [] });
+    await waitFor('to be full', () => link.isPaused);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    link.isFull = false;
+    session.drained();
+    assert.equal(session.isEnded, false);
+    session.receive(answer);
+    await waitFor('another ping frame', () => frames() >= 2);
+    await waitFor('the end', () => link.end === 'PING_TIMEOUT');
   });
 
   it('are refused beyond the most, and while stopping', async () => {
@@ -172,12 +244,14 @@ describe('sessions', () => {
     const links = Array.from({ length: 1500 }, () => new TestLink());
     await Promise.all(
       links.map(async (link, index) => {
-        link.wantsPings = false;
+        link.canPing = false;
         const session = sessions.open(link);
         session.receive({ ...hello, userId: '' });
         await waitFor('the welcome', () => link.messages[0]?.kind === 'welcome');
         session.receive({ requestId: 2, kind: 'watch', userIds: ['star'], knownVersions: [] });
-        await waitFor(`the acknowledgement of ${index}`, () => link.messages.at(-1)?.kind === 'ack');
+        await waitFor(`the acknowledgement of ${index}`, () =>
+          link.messages.some(({ kind }) => kind === 'ack'),
+        );
       }),
     );
     const told = () => links.filter(({ states }) => states.at(-1)?.status === 'ONLINE').length;

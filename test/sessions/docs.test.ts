@@ -32,9 +32,9 @@ describe('docs/protocol.md', () => {
 
   it('has examples whose JSON and bytes are the same frame', () => {
     const examples = [...text.matchAll(/^(\{.*\})\n((?:[0-9a-f]{2} ?)+)$/gm)];
-    assert.equal(examples.length, 5);
+    assert.equal(examples.length, 7);
     for (const [, json, hex] of examples) {
-      const schema = /^\{"(?:events|goingAway)|"ack"/.test(json as string)
+      const schema = /^\{"(?:events|goingAway|ping)|"ack"/.test(json as string)
         ? ServerFrameSchema
         : ClientFrameSchema;
       const bytes = Buffer.from((hex as string).replaceAll(' ', ''), 'hex');

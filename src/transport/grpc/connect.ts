@@ -72,8 +72,9 @@ function receive(session: Session, frame: ClientFrame | PresenceError): void {
   }
 }
 
-/** A session's way over a stream. Signs of life are the connection's own (HTTP/2 PING). */
+/** A session's way over a stream. HTTP/2 PINGs are the connection's own. */
 class GrpcLink implements SessionLink {
+  readonly canPing = false;
   readonly #stream: Stream;
   readonly #frames: FramesOnce;
 
@@ -92,9 +93,7 @@ class GrpcLink implements SessionLink {
     else this.#stream.fail(toEndError(Status[grpcStatus], reason, { name: end, closeCode }, retryAfterMs));
   }
 
-  ping(): boolean {
-    return false;
-  }
+  ping(): void {}
 
   pause(): void {
     this.#stream.pause();
@@ -108,6 +107,7 @@ class GrpcLink implements SessionLink {
 /** The prefix of gRPC is put before a frame once, too. */
 class FramesOnce {
   readonly #format: ProtoFormat;
+  #ping: EncodedMessage | undefined;
   #frame: Buffer | undefined;
   #encoded: EncodedMessage | undefined;
 
@@ -116,6 +116,10 @@ class FramesOnce {
   }
 
   encode(message: SessionMessage): EncodedMessage {
+    if (message.kind === 'ping') {
+      this.#ping ??= new EncodedMessage(this.#format.encode(message));
+      return this.#ping;
+    }
     const frame = this.#format.encode(message);
     if (frame !== this.#frame || this.#encoded === undefined) {
       this.#frame = frame;

@@ -89,6 +89,7 @@ export class ProtoFormat implements FrameFormat {
 
   encode(message: SessionMessage): Buffer {
     if (message.kind === 'events') return this.#batches.encode(message.events);
+    if (message.kind === 'ping') return protoPing;
     const bytes = toBinary(ServerFrameSchema, create(ServerFrameSchema, toFrame(message, this.#facts)));
     return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
@@ -126,10 +127,17 @@ export class JsonFormat implements FrameFormat {
 
   encode(message: SessionMessage): Buffer {
     if (message.kind === 'events') return this.#batches.encode(message.events);
+    if (message.kind === 'ping') return jsonPing;
     const frame = create(ServerFrameSchema, toFrame(message, this.#facts));
     return Buffer.from(toJsonString(ServerFrameSchema, frame));
   }
 }
+
+/** Encoded once for all sessions and for good. */
+const protoPing = Buffer.from(
+  toBinary(ServerFrameSchema, create(ServerFrameSchema, { frame: { case: 'ping', value: {} } })),
+);
+const jsonPing = Buffer.from('{"ping":{}}');
 
 /** ServerFrame.events and Events.events. */
 const eventsFrameField = 3;

@@ -18,9 +18,9 @@ export interface WelcomeFacts {
 export function toRequest({ requestId, frame }: ClientFrame): SessionRequest {
   switch (frame.case) {
     case 'hello': {
-      const { userId, device, resumeToken, token } = frame.value;
+      const { userId, device, resumeToken, token, answersPings } = frame.value;
       const activity = fromProtoActivity(frame.value.activity);
-      return { requestId, kind: 'hello', userId, device, resumeToken, activity, token };
+      return { requestId, kind: 'hello', userId, device, resumeToken, activity, token, answersPings };
     }
     case 'setStatus': {
       const { status, activity } = frame.value;
@@ -73,10 +73,13 @@ export function toFrame(
             idleAfterMs: BigInt(facts.idleAfterMs),
             maxWatchedUsers: facts.maxWatchedUsers,
             maxFrameBytes: facts.maxFrameBytes,
+            pingIntervalMs: BigInt(message.pingIntervalMs),
             ...(message.state && { state: toStatusData(message.state) }),
           },
         },
       };
+    case 'ping':
+      return { frame: { case: 'ping', value: {} } };
     case 'events':
       return { frame: { case: 'events', value: { events: message.events.map(toEvent) } } };
     case 'ack':

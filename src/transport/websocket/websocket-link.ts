@@ -10,6 +10,7 @@ const fullBytes = 65_536;
 
 /** A session's way over a WebSocket. */
 export class WebSocketLink implements SessionLink {
+  readonly canPing = true;
   session: Session | undefined;
   readonly #webSocket: WebSocket;
   readonly #socket: Socket;
@@ -45,9 +46,8 @@ export class WebSocketLink implements SessionLink {
     this.#webSocket.close(closeCode, reason + wait);
   }
 
-  ping(): boolean {
+  ping(): void {
     this.#webSocket.ping();
-    return true;
   }
 
   pause(): void {

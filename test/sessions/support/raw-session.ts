@@ -24,7 +24,7 @@ export type WireName = 'gRPC' | 'WebSocket JSON' | 'WebSocket protobuf';
 export const wireNames: readonly WireName[] = ['gRPC', 'WebSocket JSON', 'WebSocket protobuf'];
 
 type FrameInit = MessageInitShape<typeof ClientFrameSchema>['frame'];
-type Answer = Exclude<ServerFrame['frame'], { case: 'events' | 'goingAway' | undefined }>;
+type Answer = Exclude<ServerFrame['frame'], { case: 'events' | 'goingAway' | 'ping' | undefined }>;
 
 /** Bytes both ways; each transport has one. */
 export interface Wire {
@@ -49,6 +49,10 @@ export class RawSession extends Story {
   readonly batches: number[] = [];
   readonly goingAways: { closeCode: number; reconnectInMs: number }[] = [];
   readonly errors: string[] = [];
+  /** Ping frames that came. */
+  pings = 0;
+  /** Whether ping frames are answered. */
+  isAlive = true;
   closeCode: number | undefined;
   resumeToken = '';
   #wire: Wire | undefined;
@@ -58,7 +62,13 @@ export class RawSession extends Story {
   static async open(
     name: WireName,
     server: TestServer,
-    hello: { userId: string; device?: string; resumeToken?: string; activity?: number } | null,
+    hello: {
+      userId: string;
+      device?: string;
+      resumeToken?: string;
+      activity?: number;
+      answersPings?: boolean;
+    } | null,
   ): Promise<RawSession> {
     const session = new RawSession();
     session.#wire = await openWire(name, server, {
@@ -127,6 +137,9 @@ export class RawSession extends Story {
     } else if (frame.case === 'goingAway') {
       const { closeCode, reconnectInMs } = frame.value;
       this.goingAways.push({ closeCode, reconnectInMs: Number(reconnectInMs) });
+    } else if (frame.case === 'ping') {
+      this.pings++;
+      if (this.isAlive) this.tell({ case: 'heartbeat', value: {} });
     } else if (frame.case) {
       if (frame.case === 'error') this.errors.push(frame.value.code);
       this.#answers.set(requestId, frame);

@@ -302,6 +302,14 @@ export declare type SubscribeStatusUpdatesRequest = Message<"presence.v1.Subscri
    * @generated from field: repeated string watch_user_ids = 2;
    */
   watchUserIds: string[];
+
+  /**
+   * Asks for a sign of life: after so many ms without another event the server sends one with keepalive = true. Keep it
+   * below the idle timeouts of the proxies on the way. 1,000 to 3,600,000; 0, the default: none.
+   *
+   * @generated from field: int64 keepalive_interval_ms = 3;
+   */
+  keepaliveIntervalMs: bigint;
 };
 
 /**
@@ -379,6 +387,13 @@ export declare type StatusUpdateEvent = Message<"presence.v1.StatusUpdateEvent">
    * @generated from field: presence.v1.CustomStatus custom_status = 9;
    */
   customStatus?: CustomStatus | undefined;
+
+  /**
+   * True: a sign of life that keepalive_interval_ms asked for. Nothing else is set, it is about no user.
+   *
+   * @generated from field: bool keepalive = 10;
+   */
+  keepalive: boolean;
 };
 
 /**
@@ -686,6 +701,14 @@ export declare type Hello = Message<"presence.v1.Hello"> & {
    * @generated from field: string token = 5;
    */
   token: string;
+
+  /**
+   * Whether the client answers Ping; default false. A client that does proves in the stream itself that it is alive, which
+   * no proxy can do for it. It should say so; new clients must.
+   *
+   * @generated from field: bool answers_pings = 6;
+   */
+  answersPings: boolean;
 };
 
 /**
@@ -826,7 +849,7 @@ export declare type Query = Message<"presence.v1.Query"> & {
 export declare const QuerySchema: GenMessage<Query>;
 
 /**
- * Says that the client is there. Answered by Ack.
+ * Says that the client is there, and answers Ping. Answered by Ack.
  *
  * @generated from message presence.v1.Heartbeat
  */
@@ -956,6 +979,14 @@ export declare type ServerFrame = Message<"presence.v1.ServerFrame"> & {
      */
     value: TokenExpiring;
     case: "tokenExpiring";
+  } | {
+    /**
+     * Asks whether the client is alive.
+     *
+     * @generated from field: presence.v1.Ping ping = 9;
+     */
+    value: Ping;
+    case: "ping";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1040,6 +1071,14 @@ export declare type Welcome = Message<"presence.v1.Welcome"> & {
    * @generated from field: presence.v1.UserStatusData state = 10;
    */
   state?: UserStatusData | undefined;
+
+  /**
+   * How often the server sends a Ping, ms. The client may take the connection for lost when it received nothing for this
+   * time plus pong_timeout_ms. 0: the hello did not have answers_pings, and Pings need not come, nor be answered.
+   *
+   * @generated from field: int64 ping_interval_ms = 11;
+   */
+  pingIntervalMs: bigint;
 };
 
 /**
@@ -1047,6 +1086,21 @@ export declare type Welcome = Message<"presence.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export declare const WelcomeSchema: GenMessage<Welcome>;
+
+/**
+ * Asks whether the client is alive, every ping_interval_ms. A client that said answers_pings must send a frame within
+ * pong_timeout_ms: any frame will do, a Heartbeat without request_id and activity is made for it. Other clients ignore it.
+ *
+ * @generated from message presence.v1.Ping
+ */
+export declare type Ping = Message<"presence.v1.Ping"> & {
+};
+
+/**
+ * Describes the message presence.v1.Ping.
+ * Use `create(PingSchema)` to create a new message.
+ */
+export declare const PingSchema: GenMessage<Ping>;
 
 /**
  * States and changes of watched users, in order.
@@ -1627,7 +1681,7 @@ export declare const PresenceService: GenService<{
   /**
    * Sends the present state of every watched user (snapshot = true), then every change until the client ends the
    * stream. A watcher too slow for every step is sent each user's latest state instead.
-   * Errors: INVALID_ARGUMENT (an id, or more ids than MAX_WATCHED_USERS).
+   * Errors: INVALID_ARGUMENT (an id, more ids than MAX_WATCHED_USERS, or keepalive_interval_ms out of bounds).
    *
    * @generated from rpc presence.v1.PresenceService.SubscribeStatusUpdates
    */
