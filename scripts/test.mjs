@@ -15,4 +15,4 @@ ensureDashboard();
 run('checking types', 'npm', ['run', '--silent', 'types']);
 run('checking style', 'npm', ['run', '--silent', 'lint']);
 run('checking the contract', node, ['scripts/check-proto.mjs']);
-run('running the tests', 'npm', ['run', '--silent', 'test:unit']);
+run('running the tests', node, ['test/runner/run-tests.ts']);

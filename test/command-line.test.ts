@@ -36,7 +36,7 @@ describe('command line', () => {
 
   before(async () => {
     server = pilotlight(['serve'], { GRPC_PORT: '0', HTTP_PORT: '0' });
-    await waitFor('the ready line', () => server.out().includes('\n'), 15_000);
+    await waitFor('the ready line', () => server.out().includes('\n'));
     address = `127.0.0.1:${/gRPC on 127\.0\.0\.1:(\d+)/.exec(server.out())?.[1]}`;
   });
   after(() => endProcess(server.child));
@@ -55,7 +55,7 @@ describe('command line', () => {
 
   it('sets, gets, heartbeats and watches', async () => {
     const watch = pilotlight(['watch', 'ada', 'bob', '--json', '--address', address]);
-    await waitFor('the snapshots', () => watch.out().split('\n').length === 3, 15_000);
+    await waitFor('the snapshots', () => watch.out().split('\n').length === 3);
     assert.match((await client('set', 'ada', 'online')).out, /^ada {2}● ONLINE active {2}last seen 20/);
     assert.match(
       (await client('heartbeat', 'bob')).out,
@@ -88,7 +88,7 @@ describe('command line', () => {
 
   it('goes on with --every until interrupted', async () => {
     const beats = pilotlight(['heartbeat', 'eve', '--every', '100ms', '--address', address]);
-    await waitFor('three heartbeats', () => beats.out().split('\n').length > 3, 15_000);
+    await waitFor('three heartbeats', () => beats.out().split('\n').length > 3);
     beats.child.kill('SIGINT');
     assert.equal(await beats.exit, 0);
   });
@@ -139,7 +139,7 @@ describe('command line', () => {
 
   it('stops gracefully on SIGTERM', async () => {
     const own = pilotlight(['serve'], { GRPC_PORT: '0', HTTP_PORT: '0' });
-    await waitFor('the ready line', () => own.out().includes('\n'), 15_000);
+    await waitFor('the ready line', () => own.out().includes('\n'));
     own.child.kill('SIGTERM');
     assert.equal(await own.exit, 0);
   });

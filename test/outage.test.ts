@@ -11,14 +11,14 @@ describe('Redis away', () => {
   it('at the start: the server serves REDIS_ERROR, is not ready, and resumes by itself', async () => {
     const redis = await RedisServer.start();
     await redis.kill();
-    const server = await startServer({ REDIS_URL: redis.url });
+    const server = await startServer({ REDIS_URL: redis.url, REDIS_TIMEOUT: '1s' });
     const startMs = performance.now();
     await assert.rejects(server.client.getUserStatus({ userId: 'u' }), (error) => {
       assert.equal(errorCode(error), 'REDIS_ERROR');
       assert.equal(ConnectError.from(error).code, Code.Unavailable);
       return true;
     });
-    assert.ok(performance.now() - startMs < 3000);
+    assert.ok(performance.now() - startMs < 10_000, 'ten times the timeout');
     assert.equal((await fetch(`${server.httpUrl}/livez`)).status, 200);
     const readiness = await fetch(`${server.httpUrl}/readyz`);
     assert.equal(readiness.status, 503);
@@ -32,7 +32,7 @@ describe('Redis away', () => {
 
   it('while serving: streams stay open and are brought up to date', async () => {
     const redis = await RedisServer.start(keepsData);
-    const server = await startServer({ REDIS_URL: redis.url, USER_STATUS_TTL: '5s' });
+    const server = await startServer({ REDIS_URL: redis.url, USER_STATUS_TTL: '1m' });
     const watcher = new Watcher(server.client, ['ada', 'bea']);
     await watcher.has(2);
     await server.client.setUserStatus({ userId: 'ada', status: UserStatus.ONLINE });

@@ -270,7 +270,7 @@ describe('client with a token', () => {
       },
     });
     await client.open().ready();
-    await waitFor('the end of the first token', () => client.state !== 'open', 10_000);
+    await waitFor('the end of the first token', () => client.state !== 'open');
     await waitFor('the return', () => client.state === 'open');
     assert.equal(asked, 3);
     client.close();

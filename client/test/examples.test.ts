@@ -27,7 +27,7 @@ describe('examples', () => {
       output += data;
     });
     try {
-      await waitFor('the first state', () => output === 'ada is OFFLINE\n', 15_000);
+      await waitFor('the first state', () => output === 'ada is OFFLINE\n');
       await server.client.setUserStatus({ userId: 'ada', status: UserStatus.ONLINE });
       await waitFor('the change', () => output.includes('ada is ONLINE (was OFFLINE)\n'));
     } finally {

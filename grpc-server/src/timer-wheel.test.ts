@@ -64,14 +64,27 @@ test('any set of timers fires once each, in order of granules; cancelled ones do
         fired.toSorted((a, b) => a - b),
         expected.toSorted((a, b) => a - b),
       );
-      const granules = fired.map((delayMs) => Math.ceil((1_000 + delayMs) / GRANULE_MS));
+      // What is due in the granule that runs fires with the next; the order within a granule is promised nowhere.
+      const next = Math.floor(1_000 / GRANULE_MS) + 1;
+      const granules = fired.map((delayMs) => Math.max(next, Math.ceil((1_000 + delayMs) / GRANULE_MS)));
       assert.deepEqual(
         granules,
         granules.toSorted((a, b) => a - b),
       );
       assert.equal(wheel.size, 0);
     }),
-    { numRuns: 50 },
+    {
+      numRuns: 50,
+      examples: [
+        [
+          [
+            { delayMs: 0, cancel: false },
+            { delayMs: 1, cancel: false },
+          ],
+          1,
+        ],
+      ],
+    },
   );
 });
 
@@ -117,7 +130,7 @@ test('the driver fires timers by itself', async () => {
     (error) => assert.fail(String(error)),
   );
   await new Promise<void>((resolve, reject) => {
-    const hang = setTimeout(() => reject(new Error('waited 2 s')), 2_000);
+    const hang = setTimeout(() => reject(new Error('waited 60 s')), 60_000);
     wheel.set(
       new TimerNode({
         onTimer: () => {

@@ -98,7 +98,7 @@ describe('Monitor', () => {
     const { monitor, transitions } = setUp();
     transitions.counts.SET = 3;
     monitor.start();
-    await waitFor('two samples', () => (monitor.stats()?.history.length ?? 0) >= 2, 10_000);
+    await waitFor('two samples', () => (monitor.stats()?.history.length ?? 0) >= 2);
     await monitor.stop();
     assert.deepEqual(
       monitor

@@ -86,13 +86,9 @@ describe('dashboard', { timeout: 120_000 }, () => {
     const picture = () => inPage<string>(page, "document.querySelector('.hero canvas').toDataURL()");
     const first = await picture();
     await set('mover', online);
-    await waitFor('another picture', async () => (await picture()) !== first, 10_000);
+    await waitFor('another picture', async () => (await picture()) !== first);
     const summary = page.getByRole('img', { name: /^Users online over the last/ });
-    await waitFor(
-      'its summary',
-      async () => / 2 now/.test((await summary.getAttribute('aria-label')) ?? ''),
-      10_000,
-    );
+    await waitFor('its summary', async () => / 2 now/.test((await summary.getAttribute('aria-label')) ?? ''));
   });
 
   it('looks up a user, and keeps what it shows true', async () => {
@@ -141,10 +137,10 @@ describe('dashboard', { timeout: 120_000 }, () => {
 
   it('shows that the server went away, and recovers when it is back', async () => {
     await server.stop();
-    await waitFor('the loss to be shown', async () => (await serves()) === 'lost', 15_000);
+    await waitFor('the loss to be shown', async () => (await serves()) === 'lost');
     await page.getByText('Connection lost').waitFor();
     server = await startServer(environment);
-    await waitFor('the recovery', async () => (await serves()) === 'live', 20_000);
+    await waitFor('the recovery', async () => (await serves()) === 'live');
     await set('phoenix', online);
     await light('phoenix').waitFor();
     // The new server never heard of whom the old one knew, and the session says so.

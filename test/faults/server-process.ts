@@ -5,7 +5,7 @@ import { endProcess, startProcess } from '../support/child-process.ts';
 import { freePort } from '../support/redis-server.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-const startTimeoutMs = 20_000;
+const startTimeoutMs = 60_000;
 const stopTimeoutMs = 30_000;
 
 /** A real server as a process of its own, always on the same ports, so that clients find it again. */

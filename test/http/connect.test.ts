@@ -53,7 +53,7 @@ for (const [name, createTransport] of protocols) {
       await client.setUserStatus({ userId: 'cat', status: UserStatus.OFFLINE });
       await watcher.sees('cat', '[OFFLINE] ONLINE OFFLINE');
       await watcher.stop();
-      await waitFor('the watch to end', () => server.server.stats().hub.subscriptions === 0, 20_000);
+      await waitFor('the watch to end', () => server.server.stats().hub.subscriptions === 0);
     });
 
     it('fails with the status and the ErrorInfo that gRPC has', async () => {

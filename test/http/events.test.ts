@@ -31,9 +31,6 @@ const story = (reader: EventReader) =>
     .messages<StatusEvent>()
     .map(({ userId, status, snapshot }) => (snapshot ? `[${userId} ${status}]` : `${userId} ${status}`));
 
-/** Far beyond what anything here takes, so that only a hang ends a wait. */
-const patienceMs = 30_000;
-
 describe('server-sent events', () => {
   let server: TestServer;
   const readers: EventReader[] = [];
@@ -47,7 +44,6 @@ describe('server-sent events', () => {
     waitFor(
       () => `${expected.join(', ')}; it has ${story(reader).join(', ')}`,
       () => story(reader).join() === expected.join(),
-      patienceMs,
     );
   const set = (userId: string, status: string) =>
     request(`${server.httpUrl}/v1/users/${encodeURIComponent(userId)}/status`, 'PUT', { status });
@@ -94,7 +90,7 @@ describe('server-sent events', () => {
     await set('eve', 'ONLINE');
     const first = open('watch=eve,fay');
     await sees(first, ['[eve ONLINE]', '[fay OFFLINE]']);
-    await waitFor('an id', () => first.lastEventId !== '', patienceMs);
+    await waitFor('an id', () => first.lastEventId !== '');
     first.close();
     await set('fay', 'ONLINE');
     const second = open('watch=eve,fay', { 'last-event-id': first.lastEventId });
@@ -105,7 +101,7 @@ describe('server-sent events', () => {
   it('counts as a connection of user_id', async () => {
     await set('gil', 'ONLINE');
     const own = open('watch=bob&user_id=gil');
-    await waitFor('the stream', () => own.events.length === 1, patienceMs);
+    await waitFor('the stream', () => own.events.length === 1);
     const watcher = open('watch=gil');
     await sees(watcher, ['[gil ONLINE]']);
     own.close();
@@ -122,7 +118,7 @@ describe('server-sent events', () => {
     socket.on('data', (chunk: Buffer) => received.push(chunk));
     const text = () => Buffer.concat(received).toString();
     socket.write(`GET /v1/events?watch=${users.join(',')} HTTP/1.1\r\nhost: localhost\r\n\r\n`);
-    await waitFor('the snapshot', () => text().includes('slow-199-'), patienceMs);
+    await waitFor('the snapshot', () => text().includes('slow-199-'));
     socket.pause();
     for (let round = 0; parts.hub.stats().conflated < 500; round++) {
       assert.ok(round < 2000, 'it never became full');
@@ -144,11 +140,11 @@ describe('server-sent events', () => {
       }
       return states;
     };
-    const isTrue = () => latest().get('slow-0') === 'ONLINE' && latest().get('slow-199') === 'OFFLINE';
-    await waitFor('the truth', isTrue, patienceMs);
-    assert.deepEqual(
-      [...latest()].filter(([, status]) => status === 'ONLINE').map(([user]) => user),
-      ['slow-0'],
+    // States older than the latest may still be in the socket's buffers, in any order of users.
+    const online = () => [...latest()].filter(([, status]) => status === 'ONLINE').map(([user]) => user);
+    await waitFor(
+      () => `slow-0 alone to be ONLINE, which are ${online()}`,
+      () => online().join() === 'slow-0',
     );
     socket.destroy();
     await parts.stop();
@@ -157,9 +153,9 @@ describe('server-sent events', () => {
   it('ends when the server stops', async () => {
     const other = await startServer();
     const reader = new EventReader(`${other.httpUrl}/v1/events?watch=ada`);
-    await waitFor('the snapshot', () => reader.events.length === 1, patienceMs);
+    await waitFor('the snapshot', () => reader.events.length === 1);
     await other.stop();
-    await waitFor('the end', () => reader.ended, patienceMs);
+    await waitFor('the end', () => reader.ended);
   });
 
   it('leaves nothing behind', async () => {
@@ -170,7 +166,6 @@ describe('server-sent events', () => {
         const { http, hub } = server.server.stats();
         return http.streams === 0 && hub.watches === 0 && hub.subscriptions === 0;
       },
-      patienceMs,
     );
   });
 });

@@ -53,18 +53,14 @@ describe('metrics', () => {
     await server.client.sendHeartbeat({ userId: 'secret-bob' });
     await request(`${server.httpUrl}/v1/users/secret-cat/status`);
     await request(`${server.httpUrl}/v1/users/%00/status`);
-    await waitFor(
-      'two expiries and a sample after them',
-      async () => {
-        ({ text } = await request(`${server.httpUrl}/metrics`));
-        return (
-          /^pilotlight_transitions_total\{cause="EXPIRED"\} 2$/m.test(text) &&
-          /^pilotlight_online_users 0$/m.test(text) &&
-          /^pilotlight_engine_memory_bytes \d/m.test(text)
-        );
-      },
-      30_000,
-    );
+    await waitFor('two expiries and a sample after them', async () => {
+      ({ text } = await request(`${server.httpUrl}/metrics`));
+      return (
+        /^pilotlight_transitions_total\{cause="EXPIRED"\} 2$/m.test(text) &&
+        /^pilotlight_online_users 0$/m.test(text) &&
+        /^pilotlight_engine_memory_bytes \d/m.test(text)
+      );
+    });
     await watcher.stop();
     reader.close();
   });

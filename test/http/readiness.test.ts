@@ -14,7 +14,7 @@ describe('readiness', () => {
     const ready = () => request(`${server.httpUrl}/readyz`);
     try {
       // On a busy machine it may take longer than the start waits for.
-      await waitFor('ready', async () => (await ready()).status === 200, 15_000);
+      await waitFor('ready', async () => (await ready()).status === 200);
       assert.deepEqual((await ready()).body, { status: 'ready' });
       await waitFor('gRPC health to be in step', async () => (await grpcHealth(server.grpcPort)) === 1);
       const watcher = new Watcher(server.client, ['ada']);
@@ -28,7 +28,7 @@ describe('readiness', () => {
       await waitFor('gRPC health to be in step', async () => (await grpcHealth(server.grpcPort)) === 2);
       assert.equal((await request(`${server.httpUrl}/livez`)).status, 200);
       await redis.run();
-      await waitFor('ready again', async () => (await ready()).status === 200, 15_000);
+      await waitFor('ready again', async () => (await ready()).status === 200);
       // Ready means caught up: what happens from now on is seen.
       await server.client.setUserStatus({ userId: 'ada', status: 1 });
       await watcher.sees('ada', '[OFFLINE] ONLINE');

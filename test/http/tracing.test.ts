@@ -37,7 +37,7 @@ describe('tracing with an SDK', () => {
     child.stdout?.on('data', (chunk) => {
       out += chunk;
     });
-    await waitFor('the ready line', () => out.includes('is ready'), 30_000);
+    await waitFor('the ready line', () => out.includes('is ready'));
     const [, grpc, http] = /gRPC on (\S+), HTTP on (\S+),/.exec(out) as RegExpExecArray;
     grpcUrl = `http://${grpc}`;
     httpUrl = `http://${http}`;
@@ -47,13 +47,10 @@ describe('tracing with an SDK', () => {
   const spans = () =>
     [...out.matchAll(/^span (.+)$/gm)].map(([, json]) => JSON.parse(json as string) as SeenSpan);
   const find = async (name: string, since = 0) => {
-    await waitFor(
-      `a span ${name}`,
-      () =>
-        spans()
-          .slice(since)
-          .some((span) => span.name === name),
-      20_000,
+    await waitFor(`a span ${name}`, () =>
+      spans()
+        .slice(since)
+        .some((span) => span.name === name),
     );
     return spans()
       .slice(since)

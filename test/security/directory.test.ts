@@ -198,7 +198,6 @@ for (const [kind, make] of [
       await waitFor(
         'cyd',
         async () => (await codeOf(server.client.getUserStatus({ userId: 'cyd' }))) === 'OK',
-        10_000,
       );
     });
   });

@@ -245,7 +245,7 @@ async function endOf(
 ): Promise<void> {
   const notice = () =>
     session.frames.find(({ requestId, frame }) => requestId === 0 && frame.case === 'error')?.frame;
-  await waitFor('a notice', () => notice() !== undefined, 10_000);
+  await waitFor('a notice', () => notice() !== undefined);
   const found = notice();
   assert.ok(found?.case === 'error');
   const { value } = found;

@@ -101,17 +101,13 @@ describe('sessions on two servers', () => {
     await watcher.watch([user]);
     await redis.kill();
     await redis.run();
-    await waitFor(
-      'the connection to be known again',
-      async () => {
-        try {
-          return (await two.client.getConnections({ userId: user })).connections.length === 1;
-        } catch {
-          return false;
-        }
-      },
-      15_000,
-    );
+    await waitFor('the connection to be known again', async () => {
+      try {
+        return (await two.client.getConnections({ userId: user })).connections.length === 1;
+      } catch {
+        return false;
+      }
+    });
     const { data } = await two.client.getUserStatus({ userId: user });
     assert.equal(data?.status, 1);
     assert.doesNotMatch(watcher.story(user), / OFFLINE/);

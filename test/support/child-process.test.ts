@@ -36,12 +36,12 @@ async function startAndWait(rest: string) {
   child.stdout.on('data', (data) => {
     out += data;
   });
-  await waitFor('the processes', () => out.includes('\n'), 60_000);
+  await waitFor('the processes', () => out.includes('\n'));
   return { child, ...(JSON.parse(out) as Started) };
 }
 
 async function assertGone({ folder, owner, pids }: Started): Promise<void> {
-  await waitFor('the folder to be gone', () => !existsSync(folder), 60_000);
+  await waitFor('the folder to be gone', () => !existsSync(folder));
   assert.deepEqual(belongings(owner, folder), []);
   for (const pid of pids) assert.ok(!isAlive(pid), `process ${pid}`);
 }
@@ -77,9 +77,9 @@ describe('processes and folders of a test', () => {
   it('end with their whole group', async () => {
     const folder = temporaryFolder();
     const child = startProcess('sh', ['-c', 'sleep 1004 & sleep 1005'], { cwd: folder });
-    await waitFor('its children', () => belongings(folder, folder).length === 3, 60_000);
+    await waitFor('its children', () => belongings(folder, folder).length === 3);
     await endProcess(child);
-    await waitFor('its children to be gone', () => belongings(folder, folder).length === 0, 60_000);
+    await waitFor('its children to be gone', () => belongings(folder, folder).length === 0);
     rmSync(folder, { recursive: true });
   });
 });

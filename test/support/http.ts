@@ -18,7 +18,7 @@ export async function request(
     method,
     headers: { ...(body === undefined || isText ? {} : { 'content-type': 'application/json' }), ...headers },
     ...(body === undefined ? {} : { body: isText ? body : JSON.stringify(body) }),
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.timeout(60_000),
   });
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;

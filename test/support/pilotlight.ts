@@ -32,6 +32,7 @@ export async function startServer(environment: Readonly<Record<string, string>> 
     DISCONNECT_GRACE: '200ms',
     // The event loop is the test's too: its work is no overload of the server.
     MAX_TURN: '0s',
+    REDIS_TIMEOUT: '30s',
     ...environment,
   });
   const server = new Server(config, silentLog);

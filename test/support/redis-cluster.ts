@@ -50,14 +50,10 @@ export class RedisCluster {
 
   /** Waits until another than `old` holds the slot, and the cluster serves. */
   async waitForFailover(slot: number, old: RedisServer): Promise<void> {
-    await waitFor(
-      'the failover',
-      async () => {
-        const holder = await this.masterOf(slot).catch(() => old);
-        return holder !== old && (await isOk(holder.port));
-      },
-      30_000,
-    );
+    await waitFor('the failover', async () => {
+      const holder = await this.masterOf(slot).catch(() => old);
+      return holder !== old && (await isOk(holder.port));
+    });
   }
 
   /**
@@ -101,12 +97,12 @@ export class RedisCluster {
     for (const { port } of others) {
       await redisCommand(port, 'CLUSTER', 'MEET', '127.0.0.1', String(first.port), firstBus);
     }
-    await waitFor('the cluster to form', () => this.#everyServer(isComplete), 20_000);
+    await waitFor('the cluster to form', () => this.#everyServer(isComplete));
     for (const [index, master] of masters.entries()) {
       const replica = this.servers[index + 3] as RedisServer;
       await redisCommand(replica.port, 'CLUSTER', 'REPLICATE', await idOf(master.port));
     }
-    await waitFor('the cluster to be ready', () => this.#everyServer(isReady), 20_000);
+    await waitFor('the cluster to be ready', () => this.#everyServer(isReady));
   }
 
   async #everyServer(condition: (port: number) => Promise<boolean>): Promise<boolean> {

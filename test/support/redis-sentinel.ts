@@ -23,19 +23,15 @@ export class RedisSentinelTrio {
     const replica = await RedisServer.start([...fast, '--replicaof', '127.0.0.1', String(master.port)]);
     const sentinels = await Promise.all([1, 2, 3].map(() => startSentinel(master.port)));
     const trio = new RedisSentinelTrio([master, replica], sentinels);
-    await waitFor(
-      'the Sentinels to know the replica and each other',
-      async () => {
-        const seen = await Promise.all(
-          sentinels.map(({ port }) => redisCommand<unknown>(port, 'SENTINEL', 'MASTER', masterName)),
-        );
-        return seen.every((reply) => {
-          const fields = asRecord(reply);
-          return fields['num-slaves'] === '1' && fields['num-other-sentinels'] === '2';
-        });
-      },
-      20_000,
-    );
+    await waitFor('the Sentinels to know the replica and each other', async () => {
+      const seen = await Promise.all(
+        sentinels.map(({ port }) => redisCommand<unknown>(port, 'SENTINEL', 'MASTER', masterName)),
+      );
+      return seen.every((reply) => {
+        const fields = asRecord(reply);
+        return fields['num-slaves'] === '1' && fields['num-other-sentinels'] === '2';
+      });
+    });
     return trio;
   }
 
@@ -57,7 +53,7 @@ export class RedisSentinelTrio {
 
   /** Waits until another than `old` is the master. */
   async waitForFailover(old: RedisServer): Promise<void> {
-    await waitFor('the failover', async () => (await this.master()) !== old, 20_000);
+    await waitFor('the failover', async () => (await this.master()) !== old);
   }
 
   async stop(): Promise<void> {

@@ -12,7 +12,8 @@ export async function startStore(
   const store = new RedisStore({
     ...contractPolicy,
     url: redis.url,
-    timeoutMs: 1000,
+    // No test is in a hurry by chance: on a busy machine Redis and this process may stand still for seconds.
+    timeoutMs: 30_000,
     partitions: contractPartitions,
     lastSeenTtlMs: 60_000,
     nodeId: `node-${nextNode++}`,

@@ -18,7 +18,7 @@ export interface Look {
   readonly errors: readonly string[];
 }
 
-const START_MS = 20_000;
+const START_MS = 60_000;
 
 /** A server in a process of its own. */
 export class RemoteServer {
@@ -49,7 +49,7 @@ export class RemoteServer {
   }
 
   /** Polls until the look is as wanted. */
-  async until(holds: (look: Look) => boolean, what: string, timeoutMs = 10_000): Promise<Look> {
+  async until(holds: (look: Look) => boolean, what: string, timeoutMs = 60_000): Promise<Look> {
     const end = performance.now() + timeoutMs;
     for (;;) {
       const look = await this.look();

@@ -43,7 +43,7 @@ describe('Redis whose memory is full', () => {
       privacyChanged: () => {},
       lost: () => assert.fail('nothing was lost'),
     });
-    await waitFor('the engine', () => store.available, 15_000);
+    await waitFor('the engine', () => store.available);
     await followAll(store);
     await waitFor('all partitions to be owned', () => store.stats().ownedPartitions === contractPartitions);
   });
@@ -109,7 +109,7 @@ describe('Redis whose memory is full', () => {
     assert.ok(privacy?.blocked.get('eve')?.lifted ?? true);
     await store.setOffline('goes');
     assert.equal(await statusOf('goes'), 'OFFLINE');
-    await waitFor('the lease to end', () => toldOf('expires').length === 2, 20_000);
+    await waitFor('the lease to end', () => toldOf('expires').length === 2);
     assert.equal(toldOf('expires')[1], 'expires OFFLINE EXPIRED');
     const [expired] = await store.read(['expires']);
     const lateMs = (expired?.sinceMs as number) - (expired?.lastSeenMs as number) - ttlMs;
@@ -119,14 +119,14 @@ describe('Redis whose memory is full', () => {
   it('lets a node start, take partitions over and know the others', async () => {
     await fill('1');
     const other = await startStore(redis, { ttlMs });
-    await waitFor('the engine', () => other.available, 15_000);
+    await waitFor('the engine', () => other.available);
     const half = contractPartitions / 2;
-    await waitFor('an even share', () => other.stats().ownedPartitions === half, 15_000);
+    await waitFor('an even share', () => other.stats().ownedPartitions === half);
     assert.equal(store.stats().ownedPartitions, half);
     await store.overview.exchangeReports('"first"');
     assert.deepEqual((await other.overview.exchangeReports('"second"')).toSorted(), ['"first"', '"second"']);
     await other.stop();
-    await waitFor('all partitions', () => store.stats().ownedPartitions === contractPartitions, 15_000);
+    await waitFor('all partitions', () => store.stats().ownedPartitions === contractPartitions);
   });
 
   it('counts no partition as swept that cannot be', async () => {

@@ -74,6 +74,8 @@ describe('privacy in Redis', () => {
       await store.read([userId, ...bulk(userId)]);
       await store.setOffline(userId);
     };
+    // The first use of a script loads it.
+    await live('plain');
     const plain = await callsOf(() => live('plain'));
     await store.setPrivacy('private', change({ invisible: true, addBlocked: ['vic'] }));
     await store.setOnline('private', null);

@@ -24,7 +24,7 @@ const rights =
 async function assertServes(url: string, options: Partial<RedisStoreOptions> = {}): Promise<void> {
   const store = await startStore({ url }, { ttlMs: 700, ...options });
   try {
-    await waitFor('the engine', () => store.available, 10_000);
+    await waitFor('the engine', () => store.available);
     const told: string[] = [];
     store.onFeed({
       transitions: (states) => told.push(...states.map(({ userId, status }) => `${userId} ${status}`)),
@@ -36,7 +36,7 @@ async function assertServes(url: string, options: Partial<RedisStoreOptions> = {
     const users = Array.from({ length: 40 }, (_, number) => `user-${number}`);
     assert.ok((await Promise.all(users.map((user) => store.heartbeat(user)))).every(Boolean));
     assert.ok((await store.read(['ada', ...users])).every(({ status }) => status === 'ONLINE'));
-    await waitFor('a lease to be judged and told', () => told.includes('ada OFFLINE'), 10_000);
+    await waitFor('a lease to be judged and told', () => told.includes('ada OFFLINE'));
   } finally {
     await store.stop();
   }

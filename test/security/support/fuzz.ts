@@ -128,7 +128,6 @@ export class Fuzz {
           const left = [webSocket.connections, webSocket.queuedBytes, http.streams, hub.subscriptions];
           return [...left, hub.watches, sessions.sessions, connections.held].every((it) => it === 0);
         },
-        10_000,
       );
     } finally {
       await this.#server.stop();

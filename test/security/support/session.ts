@@ -111,7 +111,7 @@ export class TestSession {
   }
 
   async closes(): Promise<number> {
-    await waitFor('the session to close', () => this.closeCode !== undefined, 10_000);
+    await waitFor('the session to close', () => this.closeCode !== undefined);
     return this.closeCode as number;
   }
 
