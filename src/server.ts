@@ -15,6 +15,7 @@ import { WatchHub } from './presence/watch-hub.ts';
 import { Authenticator } from './security/authenticator.ts';
 import { Gate } from './security/gate.ts';
 import { Limits } from './security/limits.ts';
+import { Revocations } from './security/revocations.ts';
 import { TlsFiles } from './security/tls.ts';
 import { CachedDirectory, httpDirectory } from './security/user-directory.ts';
 import { WatchPolicy } from './security/watch-policy.ts';
@@ -62,6 +63,7 @@ export class Server {
   readonly #presence: PresenceService;
   readonly #limits: Limits;
   readonly #tls: TlsFiles | undefined;
+  readonly #revocations: Revocations | undefined;
   readonly #authenticator: Authenticator | undefined;
   readonly #directory: CachedDirectory | undefined;
   readonly #policy: WatchPolicy | undefined;
@@ -94,8 +96,12 @@ export class Server {
     this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs: Date.now, log });
     this.#connections = new Connections({ store, ttlMs: config.ttlMs, log });
     this.#directory = createDirectory(config, this.#store, log);
+    this.#revocations = config.auth.includes('jwt')
+      ? new Revocations({ store: this.#store.revocations, log })
+      : undefined;
     this.#presence = new PresenceService({
       ...config,
+      revocations: this.#revocations,
       directory: this.#directory,
       store,
       hub: this.#hub,
@@ -108,7 +114,10 @@ export class Server {
       connections: this.#connections,
       log,
     });
-    this.#authenticator = config.auth.length > 0 ? new Authenticator({ ...config, log }) : undefined;
+    this.#authenticator =
+      config.auth.length > 0
+        ? new Authenticator({ ...config, revocations: this.#revocations, log })
+        : undefined;
     this.#limits = new Limits(config, () => {
       const { subscriptions, watches } = this.#hub.stats();
       return { streams: subscriptions, watchEdges: watches, memoryBytes: process.memoryUsage.rss() };
@@ -160,6 +169,7 @@ export class Server {
       await this.#store.start();
       this.#connections.start();
       this.#sessions.start();
+      await this.#revocations?.start();
       this.#authenticator?.start();
       this.#tls?.start();
       this.#warnIfOpen();
@@ -212,6 +222,7 @@ export class Server {
     this.#hub.stop();
     this.#sessions.stop();
     this.#authenticator?.stop();
+    this.#revocations?.stop();
     this.#tls?.stop();
     this.#connections.stop();
     await this.#store.stop();

@@ -23,6 +23,18 @@ export interface Principal {
   readonly watch: WatchClaim;
   /** When the credentials expire, Unix ms; Infinity: never. */
   readonly expiresAtMs: number;
+  readonly credential: Credential;
+}
+
+/** What proved who calls, so that it can be withdrawn while a session is open. */
+export interface Credential {
+  readonly kind: 'jwt' | 'api-key';
+  /** Identifies the key: the SHA-256 of an API key, the id and thumbprint of a key that signs tokens. */
+  readonly key: string;
+  /** `jti` of a token; null: it has none. */
+  readonly tokenId: string | null;
+  /** `iat` of a token, Unix ms; 0: it has none. */
+  readonly issuedAtMs: number;
 }
 
 /** Whether the principal may set, heartbeat and connect this user. */

@@ -2,6 +2,7 @@ import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { Privacy, PrivacyChange } from '../core/privacy.ts';
+import type { RevocationRequest } from '../core/revocations.ts';
 import type { Viewer } from '../core/sight.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type { Subscription, WatchSink } from './subscription.ts';
@@ -37,6 +38,8 @@ export interface PresenceApi {
   getConnections(userId: string): Promise<ConnectionSeen[]>;
   setPrivacy(userId: string, request: PrivacyRequest): Promise<Privacy>;
   getPrivacy(userId: string): Promise<Privacy>;
+  /** Refuses tokens from now on. @returns until when, Unix ms */
+  revokeTokens(request: RevocationRequest): Promise<number>;
   watch(userId: string | null, sink: EndableSink): RunningWatch;
   subscribe(sink: RevocableSink): Subscription;
   addWatched(
@@ -90,11 +93,14 @@ export interface SessionAccess {
   readonly toleranceMs: number;
   /**
    * Checks the credentials of the handshake or, where `token` is not empty, this one, for a session of `userId`; empty:
-   * of one who only looks on.
+   * an observer session.
    *
+   * @param onWithdrawn called at most once, before or after `enter` resolves: the session must end
    * @throws PresenceError UNAUTHORIZED, RATE_LIMITED
    */
-  enter(token: string, userId: string): Promise<void>;
+  enter(token: string, userId: string, onWithdrawn: (error: PresenceError) => void): Promise<void>;
+  /** The session is over. */
+  leave(): void;
   /**
    * Takes a newer token of the same principal in place of the one before.
    *
@@ -134,6 +140,7 @@ export function openAccess(
       if (userId !== '') own = admit(presence.as({ userId, seesAll: false }));
     },
     renew: async () => {},
+    leave: () => {},
     countUpdate,
   };
 }

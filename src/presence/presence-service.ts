@@ -2,6 +2,7 @@ import { type CustomStatusRequest, checkCustomStatus } from '../core/custom-stat
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import { openPrivacy, type Privacy } from '../core/privacy.ts';
+import type { RevocationRequest } from '../core/revocations.ts';
 import { connectionsSeenBy, stranger, type Viewer } from '../core/sight.ts';
 import type { ConnectionSeen, PresenceStore } from '../core/store.ts';
 import { checkUserId, checkUserIds } from '../core/user-id.ts';
@@ -29,6 +30,8 @@ export interface PresenceServiceOptions {
   readonly maxBlockedUsers: number;
   /** undefined: every id that is asked for is somebody's. */
   readonly directory?: UserDirectory | undefined;
+  /** undefined: this server takes no tokens. */
+  readonly revocations?: { revoke(request: RevocationRequest): Promise<number> } | undefined;
 }
 
 /** What callers can do, whatever transport they come by. Every argument is checked here. */
@@ -151,6 +154,20 @@ export class PresenceService implements ViewedPresence {
     await this.requireKnown([userId]);
     const [state] = await this.#options.store.read([userId]);
     return state?.privacy ?? openPrivacy;
+  }
+
+  /**
+   * Refuses tokens of a user, or one token, from now on: open sessions and subscriptions of theirs end within 2 s.
+   *
+   * @returns until when they are refused, Unix ms
+   * @throws PresenceError INVALID_ARGUMENT: both ids or none, or this server takes no tokens; RATE_LIMITED: no more
+   *   revocations can be kept; REDIS_ERROR
+   */
+  async revokeTokens(request: RevocationRequest): Promise<number> {
+    const { revocations } = this.#options;
+    if (!revocations)
+      throw new PresenceError('INVALID_ARGUMENT', 'this server takes no tokens: AUTH has no jwt');
+    return revocations.revoke(request);
   }
 
   /**

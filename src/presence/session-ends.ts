@@ -48,6 +48,11 @@ export const sessionEnds = {
     grpcStatus: 'UNAUTHENTICATED',
     reason: 'the token is missing, not valid, or not for this user',
   },
+  WITHDRAWN: {
+    closeCode: 4503,
+    grpcStatus: 'UNAUTHENTICATED',
+    reason: 'the token or key was withdrawn, or allows less than before',
+  },
   USER_NOT_FOUND: {
     closeCode: 4504,
     grpcStatus: 'NOT_FOUND',

@@ -170,6 +170,7 @@ export class Session implements RevocableSink, OutboxOwner {
   }
 
   #release(): void {
+    this.#access.leave();
     this.#subscription?.close();
     this.#subscription = undefined;
     this.#waiting = undefined;
@@ -301,7 +302,7 @@ export class Session implements RevocableSink, OutboxOwner {
         `must have at most ${maxDeviceBytes} bytes and no control characters`,
       );
     }
-    await this.#access.enter(request.token, request.userId);
+    await this.#access.enter(request.token, request.userId, () => this.end('WITHDRAWN'));
     if (this.#isEnded) return;
     const opened = request.userId === '' ? undefined : await this.#connect(request);
     if (this.#isEnded) return;

@@ -1,4 +1,5 @@
 import { hash, timingSafeEqual } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { PresenceError } from '../core/errors.ts';
 import { isScope, type Principal, parseWatchClaim } from '../core/principal.ts';
 import type { Log } from '../observe/log.ts';
@@ -20,16 +21,19 @@ const maxKeys = 10_000;
 /** Keys of backends, from a file that holds their SHA-256 and is read again when it changes. */
 export class ApiKeys {
   readonly #file: WatchedFiles;
-  #keys: readonly ApiKey[];
+  #keys: readonly ApiKey[] = [];
+  #byDigest: ReadonlyMap<string, ApiKey> = new Map();
 
   /** @throws Error when the file cannot be read or is not valid */
   constructor({ file, log, onKeysChanged }: ApiKeysOptions) {
     const load = ([content]: readonly Buffer[]): void => {
-      this.#keys = parseApiKeys(String(content));
+      // What did not change stays the same object: open sessions compare it.
+      const before = this.#byDigest;
+      this.#take(parseApiKeys(String(content)).map((key) => unchanged(before, key) ?? key));
       onKeysChanged();
     };
     this.#file = new WatchedFiles({ paths: [file], load, log });
-    this.#keys = parseApiKeys(String(this.#file.contents()[0]));
+    this.#take(parseApiKeys(String(this.#file.contents()[0])));
   }
 
   start(): void {
@@ -52,6 +56,21 @@ export class ApiKeys {
     if (!found) throw PresenceError.unauthenticated('the key is not known');
     return found;
   }
+
+  /** The principal that a key has now, the same object while nothing changed; null: the key was removed. */
+  current({ credential }: Principal): Principal | null {
+    return this.#byDigest.get(credential.key)?.principal ?? null;
+  }
+
+  #take(keys: readonly ApiKey[]): void {
+    this.#keys = keys;
+    this.#byDigest = new Map(keys.map((key) => [key.principal.credential.key, key]));
+  }
+}
+
+function unchanged(before: ReadonlyMap<string, ApiKey>, key: ApiKey): ApiKey | undefined {
+  const known = before.get(key.principal.credential.key);
+  return isDeepStrictEqual(known, key) ? known : undefined;
 }
 
 /** @throws Error saying what is wrong, without a digest in it */
@@ -85,6 +104,7 @@ export function parseApiKeys(text: string): ApiKey[] {
         scopes: new Set(scopes.filter(isScope)),
         watch: claim,
         expiresAtMs: Number.POSITIVE_INFINITY,
+        credential: { kind: 'api-key', key: sha256.toLowerCase(), tokenId: null, issuedAtMs: 0 },
       },
     };
   });

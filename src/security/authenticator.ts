@@ -4,10 +4,14 @@ import type { Principal } from '../core/principal.ts';
 import type { Log } from '../observe/log.ts';
 import { ApiKeys } from './api-keys.ts';
 import { type JwtOptions, JwtVerifier } from './jwt.ts';
+import { withdrawn } from './open-credentials.ts';
+import type { Revocations } from './revocations.ts';
 
 export interface AuthenticatorOptions extends Omit<JwtOptions, 'onKeysChanged'> {
   readonly auth: readonly string[];
   readonly authApiKeysFile: string | undefined;
+  /** undefined: no token can be revoked. */
+  readonly revocations?: Revocations | undefined;
   readonly log: Log;
 }
 
@@ -20,19 +24,20 @@ export class Authenticator {
   readonly toleranceMs: number;
   readonly #jwt: JwtVerifier | undefined;
   readonly #keys: ApiKeys | undefined;
+  readonly #revocations: Revocations | undefined;
   /** By SHA-256, so that no token is kept; oldest first. */
   readonly #remembered = new Map<string, Principal>();
+  #onChange: () => void = () => {};
   /** Grows when keys change: what was checked by the old ones is not remembered. */
   #generation = 0;
 
   /** @throws Error when a key file cannot be read or is not valid */
   constructor(options: AuthenticatorOptions) {
-    const { auth, authApiKeysFile, log } = options;
+    const { auth, authApiKeysFile, revocations, log } = options;
+    this.#revocations = revocations;
+    revocations?.onChange(() => this.#changed());
     this.toleranceMs = options.authClockToleranceMs;
-    const onKeysChanged = () => {
-      this.#generation++;
-      this.#remembered.clear();
-    };
+    const onKeysChanged = () => this.#changed();
     if (auth.includes('jwt')) this.#jwt = new JwtVerifier({ ...options, onKeysChanged });
     if (auth.includes('api-keys')) {
       this.#keys = new ApiKeys({ file: authApiKeysFile as string, log, onKeysChanged });
@@ -49,6 +54,24 @@ export class Authenticator {
     this.#keys?.stop();
   }
 
+  /** Who is told that keys changed, so that what is open is checked again; set once. Must not throw. */
+  onChange(listener: () => void): void {
+    this.#onChange = listener;
+  }
+
+  /** What a principal may do now, the same object while nothing changed; null: its credentials were withdrawn. */
+  current(principal: Principal): Principal | null {
+    const { credential } = principal;
+    if (credential.kind === 'api-key') return this.#keys?.current(principal) ?? null;
+    return this.#jwt?.hasKey(credential) && !this.#revocations?.has(principal) ? principal : null;
+  }
+
+  #changed(): void {
+    this.#generation++;
+    this.#remembered.clear();
+    this.#onChange();
+  }
+
   /**
    * Who a token that was seen before speaks for; undefined: it was not, or not lately.
    *
@@ -56,8 +79,7 @@ export class Authenticator {
    */
   recall(token: string): Principal | undefined {
     if (token.length > maxTokenBytes) return undefined;
-    const known = this.#remembered.get(hash('sha256', token, 'base64'));
-    return known && this.checkTime(known);
+    return this.#recall(hash('sha256', token, 'base64'));
   }
 
   /**
@@ -70,8 +92,8 @@ export class Authenticator {
       throw PresenceError.unauthenticated(`a token has at most ${maxTokenBytes} bytes`);
     }
     const digest = hash('sha256', token, 'base64');
-    const known = this.#remembered.get(digest);
-    if (known) return this.checkTime(known);
+    const known = this.#recall(digest);
+    if (known) return known;
     // A JWT has three parts, a key none.
     const isJwt = token.split('.').length === 3;
     if (isJwt && this.#jwt) return this.#verify(this.#jwt, token, digest);
@@ -88,7 +110,16 @@ export class Authenticator {
   async #verify(jwt: JwtVerifier, token: string, digest: string): Promise<Principal> {
     const generation = this.#generation;
     const principal = await jwt.verify(token);
+    if (!this.current(principal)) throw withdrawn();
     return generation === this.#generation ? this.#remember(digest, principal) : principal;
+  }
+
+  #recall(digest: string): Principal | undefined {
+    const known = this.#remembered.get(digest);
+    if (!known) return undefined;
+    // Keys that are too old accept nobody, whether or not the token was seen before.
+    if (known.credential.kind === 'jwt' && !this.#jwt?.isUsable) return undefined;
+    return this.checkTime(known);
   }
 
   #remember(digest: string, principal: Principal): Principal {

@@ -1,5 +1,5 @@
 import { PresenceError } from '../core/errors.ts';
-import { mayOperate, mayRead, mayUpdate, type Principal, viewerOf } from '../core/principal.ts';
+import { mayOperate, type Principal, viewerOf } from '../core/principal.ts';
 import { checkUserId } from '../core/user-id.ts';
 import type { TraceCarrier } from '../observe/tracing.ts';
 import {
@@ -10,9 +10,11 @@ import {
   type ViewedPresence,
 } from '../presence/presence-api.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
-import { GuardedPresence, refused } from './guarded-presence.ts';
+import { GuardedPresence, lessThanBefore, refused } from './guarded-presence.ts';
+import { HeldCredential } from './held-credential.ts';
 import { LimitedPresence } from './limited-presence.ts';
 import type { Limits } from './limits.ts';
+import { type OpenCredential, OpenCredentials, withdrawn } from './open-credentials.ts';
 import type { WatchPolicy } from './watch-policy.ts';
 
 /** What a transport knows of who calls. */
@@ -41,6 +43,8 @@ export interface GateOptions {
 /** The one way from a transport to presence: nobody gets past it without saying who calls, or too often. */
 export class Gate {
   readonly limits: Limits;
+  /** Sessions and streams that are open, which end when their credentials are withdrawn. */
+  readonly open: OpenCredentials;
   readonly #presence: ViewedPresence;
   readonly #authenticator: Authenticator | undefined;
   readonly #directory: UserDirectory | undefined;
@@ -53,6 +57,8 @@ export class Gate {
     this.limits = limits;
     this.#presence = presence;
     this.#authenticator = authenticator;
+    this.open = new OpenCredentials((principal) => authenticator?.current(principal) ?? null);
+    authenticator?.onChange(() => this.open.checkAll());
   }
 
   /**
@@ -73,12 +79,35 @@ export class Gate {
    * Lets operators pass, to dashboard, metrics and reflection. Browsers can send Basic credentials, whose password is the
    * token; else they count only for the dashboard's session.
    *
+   * @returns null: everybody may
    * @throws PresenceError UNAUTHORIZED, RATE_LIMITED
    */
-  async operate({ authorization = '', address }: Caller): Promise<void> {
-    if (!this.#authenticator) return;
+  async operate({ authorization = '', address }: Caller): Promise<Principal | null> {
+    if (!this.#authenticator) return null;
     const token = bearerToken(authorization) || basicPassword(authorization);
-    if (!mayOperate(await this.authenticate(token, address))) throw refused('operate this server');
+    const principal = await this.authenticate(token, address);
+    if (!mayOperate(principal)) throw refused('operate this server');
+    return principal;
+  }
+
+  /**
+   * Ends a stream that `operate` let pass when the operator's credentials expire or are withdrawn.
+   *
+   * @param principal as `operate` answered it; null: everybody may
+   * @returns to be called when the stream is closed
+   * @throws PresenceError UNAUTHORIZED (unauthenticated): they were withdrawn
+   */
+  holdOperator(principal: Principal | null, end: (error: PresenceError) => void): () => void {
+    if (!this.#authenticator || !principal) return () => {};
+    const { toleranceMs } = this.#authenticator;
+    const held = new HeldCredential({
+      open: this.open,
+      principal: this.open.require(principal),
+      toleranceMs,
+      mayGoOn: mayOperate,
+      end,
+    });
+    return () => held.close();
   }
 
   /** Who a new session will speak for. */
@@ -132,7 +161,7 @@ export class Gate {
     const toleranceMs = this.#authenticator?.toleranceMs ?? 0;
     const viewer = userId === '' ? viewerOf(principal) : { userId, seesAll: false };
     const presence = this.#presence.as(viewer);
-    return new GuardedPresence({ presence, principal, toleranceMs, policy: this.#policy });
+    return new GuardedPresence({ presence, principal, toleranceMs, policy: this.#policy, open: this.open });
   }
 
   /**
@@ -158,7 +187,7 @@ export class Gate {
 }
 
 /** A session's principal, known from its hello on. */
-class GuardedAccess implements SessionAccess {
+class GuardedAccess implements SessionAccess, OpenCredential {
   readonly toleranceMs: number;
   readonly #gate: Gate;
   /** Of the handshake; kept until the hello. */
@@ -167,6 +196,8 @@ class GuardedAccess implements SessionAccess {
   #userId = '';
   #entered: GuardedPresence | undefined;
   #presence: PresenceApi | undefined;
+  #withdrawn: (error: PresenceError) => void = () => {};
+  #hasLeft = false;
   readonly #address: string;
 
   constructor(gate: Gate, toleranceMs: number, token: string, address: string) {
@@ -185,19 +216,24 @@ class GuardedAccess implements SessionAccess {
     return this.#entered?.principal.expiresAtMs ?? Number.POSITIVE_INFINITY;
   }
 
-  async enter(token: string, userId: string): Promise<void> {
-    const principal = await this.#gate.authenticate(token === '' ? this.#token : token, this.#address);
+  async enter(token: string, userId: string, onWithdrawn: (error: PresenceError) => void): Promise<void> {
+    const accepted = await this.#gate.authenticate(token === '' ? this.#token : token, this.#address);
     this.#token = '';
+    const { open } = this.#gate;
+    const principal = open.require(accepted);
     const guarded = this.#gate.guard(principal, userId);
     if (userId === '') guarded.requireRead();
     else guarded.requireUpdate(userId);
+    this.#userId = userId;
+    this.#entered = guarded;
+    this.#withdrawn = onWithdrawn;
+    // From this turn on, since keys may change while the session goes on opening.
+    if (!this.#hasLeft) open.add(this);
     const { limits } = this.#gate;
     limits.take('calls', principal, this.#address);
     limits.takeConnection(principal);
     limits.checkRoom();
     await this.#gate.requireKnown(userId);
-    this.#userId = userId;
-    this.#entered = guarded;
     this.#presence = new LimitedPresence(guarded, limits, principal, this.#address);
   }
 
@@ -208,18 +244,24 @@ class GuardedAccess implements SessionAccess {
     if (principal.kind !== before.kind || principal.id !== before.id) {
       throw refused('take over a session of somebody else');
     }
-    // What the session does by itself, its lease and its watches, asks for nothing again.
-    if (this.#userId !== '' && !mayUpdate(principal, this.#userId)) {
-      throw refused('go on with a session of this user');
-    }
-    if (mayRead(before) && !mayRead(principal)) {
-      throw refused('go on with a session that may ask for users');
-    }
-    // What its watches see was settled when the session began.
-    if (viewerOf(before).seesAll && !viewerOf(principal).seesAll) {
-      throw refused('go on with a session that may see everything');
-    }
+    const less = lessThanBefore(principal, before, this.#userId);
+    if (less) throw less;
     entered.renew(principal);
+  }
+
+  get principal(): Principal {
+    return (this.#entered as GuardedPresence).principal;
+  }
+
+  credentialsChanged(principal: Principal | null): void {
+    const entered = this.#entered as GuardedPresence;
+    if (principal && !lessThanBefore(principal, entered.principal, this.#userId)) entered.renew(principal);
+    else this.#withdrawn(withdrawn());
+  }
+
+  leave(): void {
+    this.#hasLeft = true;
+    this.#gate.open.delete(this);
   }
 
   countUpdate(): void {

@@ -1,21 +1,28 @@
 import type { CustomStatusRequest } from '../core/custom-status.ts';
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
-import { mayRead, mayReadConnections, mayUpdate, type Principal } from '../core/principal.ts';
-import type { Privacy } from '../core/privacy.ts';
-import type { ConnectionSeen } from '../core/store.ts';
-import { maxTimerMs } from '../core/timer.ts';
 import {
-  type EndableSink,
-  type HeartbeatResult,
-  type PresenceApi,
-  type PrivacyRequest,
-  type RevocableSink,
-  type RunningWatch,
-  tokenNoticeMs,
+  mayOperate,
+  mayRead,
+  mayReadConnections,
+  mayUpdate,
+  type Principal,
+  viewerOf,
+} from '../core/principal.ts';
+import type { Privacy } from '../core/privacy.ts';
+import type { RevocationRequest } from '../core/revocations.ts';
+import type { ConnectionSeen } from '../core/store.ts';
+import type {
+  EndableSink,
+  HeartbeatResult,
+  PresenceApi,
+  PrivacyRequest,
+  RevocableSink,
+  RunningWatch,
 } from '../presence/presence-api.ts';
 import type { Subscription } from '../presence/subscription.ts';
-import { expired } from './authenticator.ts';
+import { HeldCredential } from './held-credential.ts';
+import type { OpenCredentials } from './open-credentials.ts';
 import { PolicedWatch } from './policed-watch.ts';
 import type { WatchPolicy } from './watch-policy.ts';
 
@@ -26,6 +33,7 @@ export interface GuardedPresenceOptions {
   readonly toleranceMs: number;
   /** undefined: who may see anybody may see everybody. */
   readonly policy: WatchPolicy | undefined;
+  readonly open: OpenCredentials;
 }
 
 /**
@@ -36,15 +44,17 @@ export class GuardedPresence implements PresenceApi {
   readonly #presence: PresenceApi;
   readonly #toleranceMs: number;
   readonly #policy: WatchPolicy | undefined;
+  readonly #open: OpenCredentials;
   #principal: Principal;
   /** Of the one subscription of a session. */
   #policedWatch: PolicedWatch | undefined;
 
-  constructor({ presence, principal, toleranceMs, policy }: GuardedPresenceOptions) {
+  constructor({ presence, principal, toleranceMs, policy, open }: GuardedPresenceOptions) {
     this.#presence = presence;
     this.#principal = principal;
     this.#toleranceMs = toleranceMs;
     this.#policy = policy;
+    this.#open = open;
   }
 
   get principal(): Principal {
@@ -100,16 +110,30 @@ export class GuardedPresence implements PresenceApi {
     return this.#presence.getPrivacy(userId);
   }
 
+  async revokeTokens(request: RevocationRequest): Promise<number> {
+    if (!mayOperate(this.principal)) throw refused('revoke tokens');
+    return this.#presence.revokeTokens(request);
+  }
+
   watch(userId: string | null, sink: EndableSink): RunningWatch {
-    if (userId !== null) this.requireUpdate(userId);
-    this.requireRead();
+    const principal = this.#open.require(this.#principal);
+    if (userId !== null) requireUpdate(principal, userId);
+    requireRead(principal);
     const watch = this.#presence.watch(userId, sink);
-    const policed = this.#policy
-      ? new PolicedRunningWatch(watch, sink, this.#principal, this.#policy)
-      : watch;
-    const { expiresAtMs } = this.#principal;
-    if (expiresAtMs === Number.POSITIVE_INFINITY) return policed;
-    return new ExpiringWatch(policed, sink, expiresAtMs, this.#toleranceMs);
+    const policed = this.#policy && new PolicedRunningWatch(watch, sink, principal, this.#policy);
+    const held = new HeldCredential({
+      open: this.#open,
+      principal,
+      toleranceMs: this.#toleranceMs,
+      ...(sink.expiring && { expiring: (expiresInMs: number) => sink.expiring?.(expiresInMs) }),
+      mayGoOn: (now) => {
+        if (lessThanBefore(now, principal, userId ?? '')) return false;
+        policed?.renew(now);
+        return true;
+      },
+      end: (error) => sink.end(error),
+    });
+    return new CredentialWatch(policed ?? watch, held);
   }
 
   subscribe(sink: RevocableSink): Subscription {
@@ -143,12 +167,12 @@ export class GuardedPresence implements PresenceApi {
 
   /** @throws PresenceError UNAUTHORIZED */
   requireUpdate(userId: string): void {
-    if (!mayUpdate(this.principal, userId)) throw refused('update this user');
+    requireUpdate(this.principal, userId);
   }
 
   /** @throws PresenceError UNAUTHORIZED */
   requireRead(): void {
-    if (!mayRead(this.principal)) throw refused('ask for users');
+    requireRead(this.principal);
   }
 
   async #requireWatch(userIds: readonly string[], field: string, maxUsers: number): Promise<void> {
@@ -159,9 +183,9 @@ export class GuardedPresence implements PresenceApi {
 /** A watch that ends as a whole when one of its users may no longer be watched: its stream can say no less. */
 class PolicedRunningWatch implements RunningWatch {
   readonly #watch: RunningWatch;
-  readonly #principal: Principal;
   readonly #policy: WatchPolicy;
   readonly #policed: PolicedWatch;
+  #principal: Principal;
   #userIds: readonly string[] = [];
 
   constructor(watch: RunningWatch, sink: EndableSink, principal: Principal, policy: WatchPolicy) {
@@ -169,7 +193,7 @@ class PolicedRunningWatch implements RunningWatch {
     this.#principal = principal;
     this.#policy = policy;
     this.#policed = new PolicedWatch({
-      judge: (userIds) => policy.judge(principal, userIds),
+      judge: (userIds) => policy.judge(this.#principal, userIds),
       watched: () => this.#userIds,
       end: (_userIds, error) => sink.end(error),
     });
@@ -177,6 +201,12 @@ class PolicedRunningWatch implements RunningWatch {
 
   get expiresAtMs(): number {
     return this.#watch.expiresAtMs;
+  }
+
+  /** The same caller with other permissions: what they no longer let it watch ends. */
+  renew(principal: Principal): void {
+    this.#principal = principal;
+    this.#policed.recheck();
   }
 
   async add(userIds: readonly string[]): Promise<void> {
@@ -197,22 +227,18 @@ class PolicedRunningWatch implements RunningWatch {
   }
 }
 
-/** A watch that ends with its caller's credentials, and tells of it before. */
-class ExpiringWatch implements RunningWatch {
-  readonly expiresAtMs: number;
+/** A watch that ends with its caller's credentials, and says so a while before they expire. */
+class CredentialWatch implements RunningWatch {
   readonly #watch: RunningWatch;
-  readonly #sink: EndableSink;
-  readonly #toleranceMs: number;
-  #isTold = false;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #held: HeldCredential;
 
-  constructor(watch: RunningWatch, sink: EndableSink, expiresAtMs: number, toleranceMs: number) {
+  constructor(watch: RunningWatch, held: HeldCredential) {
     this.#watch = watch;
-    this.#sink = sink;
-    this.expiresAtMs = expiresAtMs;
-    this.#toleranceMs = toleranceMs;
-    this.#isTold = sink.expiring === undefined;
-    this.#plan();
+    this.#held = held;
+  }
+
+  get expiresAtMs(): number {
+    return this.#held.principal.expiresAtMs;
   }
 
   add(userIds: readonly string[]): Promise<void> {
@@ -224,29 +250,35 @@ class ExpiringWatch implements RunningWatch {
   }
 
   close(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#held.close();
     return this.#watch.close();
   }
+}
 
-  #plan(): void {
-    const dueMs = this.#isTold ? this.expiresAtMs + this.#toleranceMs : this.expiresAtMs - tokenNoticeMs;
-    const waitMs = Math.max(0, Math.min(dueMs - Date.now(), maxTimerMs));
-    this.#timer = setTimeout(() => this.#check(), waitMs);
-    this.#timer.unref();
-  }
+function requireUpdate(principal: Principal, userId: string): void {
+  if (!mayUpdate(principal, userId)) throw refused('update this user');
+}
 
-  #check(): void {
-    const leftMs = this.expiresAtMs - Date.now();
-    if (leftMs + this.#toleranceMs <= 0) {
-      this.#sink.end(expired());
-      return;
-    }
-    if (!this.#isTold && leftMs <= tokenNoticeMs) {
-      this.#isTold = true;
-      this.#sink.expiring?.(Math.max(0, leftMs));
-    }
-    this.#plan();
-  }
+function requireRead(principal: Principal): void {
+  if (!mayRead(principal)) throw refused('ask for users');
+}
+
+/**
+ * Why a session of a user, or an observer session, may not go on with changed credentials; undefined: it may. What it does
+ * by itself, its lease and its watches, asks for nothing again, so it is settled here.
+ *
+ * @param userId empty: an observer session
+ */
+export function lessThanBefore(now: Principal, before: Principal, userId: string): PresenceError | undefined {
+  if (userId !== '' && !mayUpdate(now, userId)) return refused('go on with a session of this user');
+  if (mayRead(before) && !mayRead(now)) return refused('go on with a session that may ask for users');
+  if (seesLess(now, before)) return refused('go on with a session that may see everything');
+  return undefined;
+}
+
+/** What open watches show was settled when they began. */
+function seesLess(now: Principal, before: Principal): boolean {
+  return viewerOf(before).seesAll && !viewerOf(now).seesAll;
 }
 
 export function refused(what: string): PresenceError {

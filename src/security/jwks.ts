@@ -1,4 +1,11 @@
-import { createLocalJWKSet, errors, type JWTVerifyGetKey } from 'jose';
+import {
+  calculateJwkThumbprint,
+  createLocalJWKSet,
+  errors,
+  exportJWK,
+  type JSONWebKeySet,
+  type JWTVerifyGetKey,
+} from 'jose';
 import type { Log } from '../observe/log.ts';
 import { askJson } from './http-json.ts';
 
@@ -9,7 +16,7 @@ export interface JwksOptions {
   /** How long after that they are used while the issuer is away. */
   readonly staleMs: number;
   readonly timeoutMs: number;
-  /** Least time between two fetches, whatever tokens ask for; default 10,000. */
+  /** Least time between two fetches, whatever tokens ask for; default 10,000, or `cacheMs` where that is less. */
   readonly cooldownMs?: number;
   readonly log: Log;
   /** The keys are others now: what was accepted by the old ones is to be looked at anew. */
@@ -31,20 +38,58 @@ export class JwksKeys {
   #fetchedMs = Number.NEGATIVE_INFINITY;
   #triedMs = Number.NEGATIVE_INFINITY;
   #fetching: Promise<void> | undefined;
+  /** Of all keys: key id and thumbprint, and the thumbprint alone for tokens that name no key. */
+  #names: ReadonlySet<string> = new Set();
+  /** Key objects are the same from one token to the next; by the key id that the token gives. */
+  readonly #nameOf = new WeakMap<CryptoKey, Map<string | undefined, string>>();
+  #isFailing = false;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: JwksOptions) {
     this.#options = options;
-    this.#cooldownMs = options.cooldownMs ?? defaultCooldownMs;
+    this.#cooldownMs = options.cooldownMs ?? Math.min(defaultCooldownMs, options.cacheMs);
+  }
+
+  /** Fetches the keys now, and again by age, whether tokens ask for them or not: a withdrawn key is noticed in time. */
+  start(): void {
+    const look = () => {
+      if (performance.now() - this.#fetchedMs > this.#options.cacheMs) void this.#refresh();
+    };
+    look();
+    this.#timer = setInterval(look, Math.min(this.#options.cacheMs, this.#cooldownMs)).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Whether keys are at hand that are not older than they may be. */
+  get isUsable(): boolean {
+    const { cacheMs, staleMs } = this.#options;
+    return performance.now() - this.#fetchedMs <= cacheMs + staleMs;
+  }
+
+  /** Identifies a key that `get` answered, for `has`. */
+  async nameOf(keyId: string | undefined, key: CryptoKey): Promise<string> {
+    const known = this.#nameOf.get(key)?.get(keyId);
+    if (known !== undefined) return known;
+    const name = keyName(keyId, await calculateJwkThumbprint(await exportJWK(key)));
+    const names = this.#nameOf.get(key) ?? new Map<string | undefined, string>();
+    this.#nameOf.set(key, names.set(keyId, name));
+    return name;
+  }
+
+  /** Whether the issuer still has the key of this name. */
+  has(name: string): boolean {
+    return this.#names.has(name);
   }
 
   /** The key that a token names. Rejects when there is none, or none can be had. */
   readonly get: JWTVerifyGetKey = async (header, token) => {
-    const { cacheMs, staleMs } = this.#options;
-    const ageMs = performance.now() - this.#fetchedMs;
-    if (ageMs > cacheMs + staleMs) {
+    if (!this.isUsable) {
       this.#keys = undefined;
       await this.#refresh();
-    } else if (ageMs > cacheMs) {
+    } else if (performance.now() - this.#fetchedMs > this.#options.cacheMs) {
       void this.#refresh();
     }
     if (!this.#keys) throw new Error('the keys of the issuer cannot be had');
@@ -74,14 +119,42 @@ export class JwksKeys {
       const { value } = await askJson(url, { timeoutMs, maxBytes });
       const text = JSON.stringify(value);
       // Throws on what is no key set.
-      const keys = createLocalJWKSet(value as Parameters<typeof createLocalJWKSet>[0]);
+      const keys = createLocalJWKSet(value as JSONWebKeySet);
+      const names = text === this.#text ? this.#names : await keyNames(value as JSONWebKeySet);
       this.#fetchedMs = performance.now();
       this.#keys = keys;
+      this.#names = names;
+      if (this.#isFailing) log.info({ url: hostOf(url) }, 'fetched the keys of the token issuer again');
+      this.#isFailing = false;
       if (text === this.#text) return;
       this.#text = text;
       onChange();
     } catch (error) {
-      log.warn({ err: error }, 'the keys of the issuer cannot be fetched now');
+      const level = this.#isFailing ? 'debug' : 'warn';
+      this.#isFailing = true;
+      log[level]({ err: error, url: hostOf(url) }, 'cannot fetch the keys of the token issuer; retrying');
     }
   }
+}
+
+/** Identifies a key of an issuer: the id that tokens name it by, if any, and its RFC 7638 thumbprint. */
+function keyName(keyId: string | undefined, thumbprint: string): string {
+  return `${keyId ?? ''} ${thumbprint}`;
+}
+
+/** A key that cannot be used has no name: no token was accepted by it. */
+async function keyNames({ keys }: JSONWebKeySet): Promise<ReadonlySet<string>> {
+  const names = new Set<string>();
+  for (const jwk of keys) {
+    const thumbprint = await calculateJwkThumbprint(jwk).catch(() => undefined);
+    if (thumbprint === undefined) continue;
+    names.add(keyName(undefined, thumbprint));
+    names.add(keyName(jwk.kid, thumbprint));
+  }
+  return names;
+}
+
+/** A URL may hold a password. */
+function hostOf(url: string): string {
+  return new URL(url).host;
 }

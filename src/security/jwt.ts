@@ -1,7 +1,7 @@
-import { createPublicKey, type KeyObject } from 'node:crypto';
+import { createPublicKey, hash, type KeyObject } from 'node:crypto';
 import { type JWTVerifyGetKey, type JWTVerifyOptions, jwtVerify } from 'jose';
 import { PresenceError } from '../core/errors.ts';
-import { isScope, type Principal, parseWatchClaim, watchNobody } from '../core/principal.ts';
+import { type Credential, isScope, type Principal, parseWatchClaim, watchNobody } from '../core/principal.ts';
 import { checkUserId } from '../core/user-id.ts';
 import type { Log } from '../observe/log.ts';
 import { JwksKeys } from './jwks.ts';
@@ -28,7 +28,10 @@ export class JwtVerifier {
   readonly #getKey: JWTVerifyGetKey;
   readonly #rules: JWTVerifyOptions;
   readonly #file: WatchedFiles | undefined;
+  readonly #jwks: JwksKeys | undefined;
   #key: KeyObject | undefined;
+  /** Of the key in a file, or of the secret, which never changes. */
+  #ownKeyName = 'secret';
 
   /** @throws Error when the key file cannot be read, or holds no public key */
   constructor(options: JwtOptions) {
@@ -46,37 +49,58 @@ export class JwtVerifier {
       this.#getKey = async () => secret;
     } else if (authJwtPublicKey !== undefined) {
       const load = ([pem]: readonly Buffer[]): void => {
-        this.#key = createPublicKey(pem as Buffer);
+        this.#take(createPublicKey(pem as Buffer));
         options.onKeysChanged();
       };
       this.#file = new WatchedFiles({ paths: [authJwtPublicKey], load, log: options.log });
-      this.#key = createPublicKey(this.#file.contents()[0] as Buffer);
+      this.#take(createPublicKey(this.#file.contents()[0] as Buffer));
       this.#getKey = async () => this.#key as KeyObject;
     } else {
-      this.#getKey = new JwksKeys({
+      this.#jwks = new JwksKeys({
         url: authJwksUrl as string,
         cacheMs: options.authJwksCacheMs,
         staleMs: options.authJwksStaleMs,
         timeoutMs: options.authJwksTimeoutMs,
         log: options.log,
         onChange: options.onKeysChanged,
-      }).get;
+      });
+      this.#getKey = this.#jwks.get;
     }
   }
 
   start(): void {
     this.#file?.start();
+    this.#jwks?.start();
   }
 
   stop(): void {
     this.#file?.stop();
+    this.#jwks?.stop();
+  }
+
+  /** Whether keys are at hand by which a token that was accepted before may still count. */
+  get isUsable(): boolean {
+    return this.#jwks?.isUsable ?? true;
+  }
+
+  /** Whether the key that accepted a token is still one of ours. */
+  hasKey({ key }: Credential): boolean {
+    return this.#jwks ? this.#jwks.has(key) : key === this.#ownKeyName;
+  }
+
+  #take(key: KeyObject): void {
+    this.#key = key;
+    this.#ownKeyName = hash('sha256', key.export({ type: 'spki', format: 'der' }));
   }
 
   /** @throws PresenceError UNAUTHORIZED (unauthenticated) */
   async verify(token: string): Promise<Principal> {
     try {
-      const { payload } = await jwtVerify(token, this.#getKey, this.#rules);
-      return principalOf(payload);
+      const { payload, protectedHeader, key } = await jwtVerify(token, this.#getKey, this.#rules);
+      const name = this.#jwks
+        ? await this.#jwks.nameOf(protectedHeader.kid, key as CryptoKey)
+        : this.#ownKeyName;
+      return principalOf(payload, name);
     } catch (error) {
       // Why is for the log: a caller is told no more than a forger may know.
       throw PresenceError.unauthenticated('the token is not valid, or not valid now', { cause: error });
@@ -85,19 +109,25 @@ export class JwtVerifier {
 }
 
 /** `sub` is the user; `scope` (RFC 8693) may name scopes, with which a token without `sub` speaks for a backend. */
-function principalOf(claims: Readonly<Record<string, unknown>>): Principal {
+function principalOf(claims: Readonly<Record<string, unknown>>, key: string): Principal {
   const scopes = new Set(
     String(claims.scope ?? '')
       .split(' ')
       .filter(isScope),
   );
   const expiresAtMs = (claims.exp as number) * 1000;
+  const credential: Credential = {
+    kind: 'jwt',
+    key,
+    tokenId: typeof claims.jti === 'string' ? claims.jti : null,
+    issuedAtMs: typeof claims.iat === 'number' ? claims.iat * 1000 : 0,
+  };
   const watch = parseWatchClaim(claims.watch) ?? watchNobody;
   if (typeof claims.sub === 'string') {
     checkUserId(claims.sub, 'sub');
-    return { kind: 'user', id: claims.sub, userId: claims.sub, scopes, watch, expiresAtMs };
+    return { kind: 'user', id: claims.sub, userId: claims.sub, scopes, watch, expiresAtMs, credential };
   }
   if (scopes.size === 0) throw new Error('the token names neither a user nor a scope');
   const id = typeof claims.client_id === 'string' ? claims.client_id : 'backend';
-  return { kind: 'backend', id, userId: null, scopes, watch, expiresAtMs };
+  return { kind: 'backend', id, userId: null, scopes, watch, expiresAtMs, credential };
 }

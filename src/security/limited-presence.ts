@@ -2,6 +2,7 @@ import type { CustomStatusRequest } from '../core/custom-status.ts';
 import type { Activity, Status, UserState } from '../core/presence.ts';
 import type { Principal } from '../core/principal.ts';
 import type { Privacy } from '../core/privacy.ts';
+import type { RevocationRequest } from '../core/revocations.ts';
 import type { ConnectionSeen } from '../core/store.ts';
 import type {
   EndableSink,
@@ -67,6 +68,11 @@ export class LimitedPresence implements PresenceApi {
   async getPrivacy(userId: string): Promise<Privacy> {
     this.#take('calls');
     return this.#presence.getPrivacy(userId);
+  }
+
+  async revokeTokens(request: RevocationRequest): Promise<number> {
+    this.#take('updates');
+    return this.#presence.revokeTokens(request);
   }
 
   watch(userId: string | null, sink: EndableSink): RunningWatch {

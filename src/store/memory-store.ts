@@ -26,6 +26,7 @@ import type {
   FeedListener,
   PresenceStore,
 } from '../core/store.ts';
+import { MemoryRevocations } from './memory-revocations.ts';
 
 export interface MemoryStoreOptions extends LeasePolicy {
   readonly partitions: number;
@@ -48,6 +49,7 @@ interface Entry {
 /** The embedded engine: the whole contract in one process, nothing kept when it ends. */
 export class MemoryStore implements PresenceStore {
   readonly available = true;
+  readonly revocations: MemoryRevocations;
   readonly #options: MemoryStoreOptions;
   readonly #sweepIntervalMs: number;
   readonly #entries = new Map<string, Entry>();
@@ -62,6 +64,7 @@ export class MemoryStore implements PresenceStore {
 
   constructor(options: MemoryStoreOptions) {
     this.#options = options;
+    this.revocations = new MemoryRevocations(() => options.clock.nowMs());
     this.#sweepIntervalMs = options.sweepIntervalMs ?? 10;
     this.#versions = new Array<number>(options.partitions).fill(0);
     const startMs = options.clock.nowMs();

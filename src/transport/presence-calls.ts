@@ -8,6 +8,8 @@ import type {
   GetPrivacyResponseSchema,
   GetUserStatusRequest,
   GetUserStatusResponseSchema,
+  RevokeTokensRequest,
+  RevokeTokensResponseSchema,
   SendHeartbeatRequest,
   SendHeartbeatResponseSchema,
   SetPrivacyRequest,
@@ -69,6 +71,15 @@ export function presenceCalls(presence: PresenceApi) {
       userId,
     }: Pick<GetPrivacyRequest, 'userId'>): Promise<MessageInitShape<typeof GetPrivacyResponseSchema>> {
       return { success: true, privacy: toPrivacy(await presence.getPrivacy(userId)) };
+    },
+
+    async revokeTokens({
+      userId,
+      tokenId,
+      keepForMs,
+    }: Omit<RevokeTokensRequest, '$typeName'>): Promise<MessageInitShape<typeof RevokeTokensResponseSchema>> {
+      const untilMs = await presence.revokeTokens({ userId, tokenId, keepForMs: Number(keepForMs) });
+      return { success: true, revokedUntil: BigInt(untilMs) };
     },
 
     async sendHeartbeat({

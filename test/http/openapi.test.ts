@@ -48,6 +48,7 @@ describe('OpenAPI document', () => {
       'get /v1/users/{id}/connections',
       'get /v1/users/{id}/privacy',
       'get /v1/users/{id}/status',
+      'post /v1/tokens/revoke',
       'post /v1/users/status:batchGet',
       'post /v1/users/{id}/heartbeat',
       'put /v1/users/{id}/privacy',

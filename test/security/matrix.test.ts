@@ -48,6 +48,7 @@ const calls: Readonly<
     run: (client) => client.setPrivacy({ userId: 'ada', addBlocked: ['mallory'] }),
   },
   getPrivacy: { right: 'update', run: (client) => client.getPrivacy({ userId: 'ada' }) },
+  revokeTokens: { right: 'operate', run: (client) => client.revokeTokens({ userId: 'nobody' }) },
   subscribeStatusUpdates: {
     right: 'read',
     run: firstEvent,
@@ -71,6 +72,7 @@ const routes: readonly Route[] = [
   { right: 'update', method: 'GET', path: '/v1/users/{id}/privacy' },
   { right: 'update', method: 'PUT', path: '/v1/users/{id}/privacy', body: { addBlocked: ['trudy'] } },
   { right: 'read', method: 'POST', path: '/v1/users/status:batchGet', body: { userIds: ['ada'] } },
+  { right: 'operate', method: 'POST', path: '/v1/tokens/revoke', body: { userId: 'nobody' } },
   { right: 'read', method: 'GET', path: '/v1/events' },
   { right: 'operate', method: 'GET', path: '/v1/stats' },
   { right: 'operate', method: 'GET', path: '/v1/stats/live' },

@@ -9,6 +9,7 @@ import type { PresenceApi } from '../../src/presence/presence-api.ts';
 import type { Subscription } from '../../src/presence/subscription.ts';
 import { parseApiKeys } from '../../src/security/api-keys.ts';
 import { GuardedPresence } from '../../src/security/guarded-presence.ts';
+import { OpenCredentials } from '../../src/security/open-credentials.ts';
 import type { WatchPolicy } from '../../src/security/watch-policy.ts';
 import { EventReader, request } from '../support/http.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
@@ -394,8 +395,10 @@ describe('a watch under a policy', () => {
         scopes: new Set(),
         watch: watchNobody,
         expiresAtMs: Number.POSITIVE_INFINITY,
+        credential: { kind: 'jwt', key: 'secret', tokenId: null, issuedAtMs: 0 },
       },
       toleranceMs: 0,
+      open: new OpenCredentials((principal) => principal),
       policy: policy as unknown as WatchPolicy,
     });
     guarded.subscribe({ send: unused, revoked: unused });

@@ -17,6 +17,7 @@
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
  * | `presence:evicted:NODE` | list | sessions of a node that lost their place to newer ones | 1 min |
  * | `presence:report:NODE` | string | what a node tells the others of itself, JSON | 5 s |
+ * | `presence:revocations` | hash | `user:ID` or `token:JTI` -> revoked at ms, expires ms; `@` revision | with the last to expire |
  * | `presence:partitions` | string | PARTITIONS, checked at start | none |
  * | channel `presence:P` | sharded pub/sub | the log's entries as they are written | |
  *
@@ -104,6 +105,10 @@ export class Keys {
 
   report(nodeId: string): string {
     return `${this.#starts[0]}presence:report:${nodeId}`;
+  }
+
+  revocations(): string {
+    return `${this.#starts[0]}presence:revocations`;
   }
 
   partitions(): string {

@@ -22,6 +22,7 @@ import { Privacies } from './privacies.ts';
 import { Reader } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { Renewals } from './renewals.ts';
+import { RedisRevocations } from './revocations.ts';
 import { type Script, scripts } from './scripts.ts';
 import { activityNumber, activityOf, causeNumber, decodeStateOf, kindNumber } from './state-line.ts';
 import { Sweeper, type SweeperStats } from './sweeper.ts';
@@ -53,6 +54,7 @@ export interface RedisStoreStats extends EngineStats, FeedStats, SweeperStats {
 /** The engine that many servers share. Each method is one command or one script; lua/ says what they do. */
 export class RedisStore implements PresenceStore {
   readonly overview: RedisOverview;
+  readonly revocations: RedisRevocations;
   readonly #options: RedisStoreOptions;
   readonly #keys: Keys;
   readonly #engine: RedisEngine;
@@ -84,6 +86,7 @@ export class RedisStore implements PresenceStore {
     const engine = new RedisEngine({ ...options, target, partitionsKey: keys.partitions() });
     this.#engine = engine;
     this.overview = new RedisOverview({ ...options, engine, keys });
+    this.revocations = new RedisRevocations(engine, keys);
     this.#feed = new Feed({ ...options, target, keys, engine });
     const shared = { ...options, engine, keys, partitionOf: this.#partitionOf };
     this.#privacies = new Privacies({ ...shared, run: (...call) => this.#run(...call) });

@@ -49,4 +49,5 @@ export const scripts = {
   claim: script('claim', 'always'),
   nodes: script('nodes', 'always'),
   report: script('report', 'always'),
+  revocations: script('revocations', 'always'),
 } as const;

@@ -1,5 +1,6 @@
 import type { BidiHandler, GrpcServer, MethodDefinition, ServerCall } from '@pilotlight/grpc-server';
 import { PresenceError } from '../../core/errors.ts';
+import type { Principal } from '../../core/principal.ts';
 import type { TraceCarrier } from '../../observe/tracing.ts';
 import type { PresenceApi } from '../../presence/presence-api.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
@@ -61,12 +62,17 @@ export function behindScope(server: GrpcServer, gate: Gate): GrpcServer {
     server.bidi(
       {
         ...definition,
-        admit: (call) =>
-          gate.operate(callerOf(call)).catch((error: unknown) => {
+        admit: async (call) => {
+          call.context = await gate.operate(callerOf(call)).catch((error: unknown) => {
             throw toGrpcError(PresenceError.from(error));
-          }),
+          });
+        },
       },
-      handler,
+      (stream) => {
+        const operator = stream.context as Principal | null;
+        stream.onClose(gate.holdOperator(operator, (error) => stream.fail(toGrpcError(error))));
+        return handler(stream);
+      },
     );
   return guarded;
 }

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
+import type { Principal } from '../../core/principal.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
 import { answerError } from './http-errors.ts';
@@ -8,10 +9,17 @@ export function callerOf({ headers, ip }: Pick<FastifyRequest, 'headers' | 'ip'>
   return { authorization: headers.authorization, address: ip };
 }
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whom an operator's route let pass; null: no credentials are asked for. */
+    operator: Principal | null;
+  }
+}
+
 /** What anybody may ask: probes, which say nothing of anybody. */
 const openRoutes: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 /** What passes the gate by itself, call by call. */
-const callRoutes = /^\/(?:v1\/(?:users|events)|presence\.v1\.PresenceService)\//;
+const callRoutes = /^\/(?:v1\/(?:users|events|tokens)|presence\.v1\.PresenceService)\//;
 
 /** Calls for which the server has no time are refused before their bodies are read, and after the hooks of CORS. */
 export function refuseWhenBusy(app: FastifyInstance, gate: Gate): void {
@@ -24,12 +32,13 @@ export function refuseWhenBusy(app: FastifyInstance, gate: Gate): void {
 
 /** Everything else is for operators: dashboard, metrics, statistics, the API's description, and what there is not. */
 export function guardOperatorRoutes(app: FastifyInstance, gate: Gate): void {
+  app.decorateRequest('operator', null);
   // After the hooks of CORS, so that a page can read why it was refused.
   app.addHook('preParsing', async (request, reply) => {
     const route = request.routeOptions.url ?? '';
     if (request.method === 'OPTIONS' || openRoutes.has(route) || callRoutes.test(`${route}/`)) return;
     try {
-      await gate.operate(callerOf(request));
+      request.operator = await gate.operate(callerOf(request));
     } catch (error) {
       const known = PresenceError.from(error);
       // A browser asks its user then, and sends the answer with everything that the page asks for.

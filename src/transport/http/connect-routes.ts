@@ -78,6 +78,10 @@ export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void
         doorway.pass('GetPrivacy', values.get(callerKey), (presence) =>
           presenceCalls(presence).getPrivacy(request),
         ),
+      revokeTokens: (request, { values }) =>
+        doorway.pass('RevokeTokens', values.get(callerKey), (presence) =>
+          presenceCalls(presence).revokeTokens(request),
+        ),
       sendHeartbeat: (request, { values }) =>
         doorway.pass('SendHeartbeat', values.get(callerKey), (presence) =>
           presenceCalls(presence).sendHeartbeat(request),

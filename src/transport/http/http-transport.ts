@@ -25,6 +25,7 @@ import { type OperationsRoutesOptions, operationsRoutes } from './operations-rou
 import { isAllowedOrigin } from './origins.ts';
 import { privacyRoutes } from './privacy-routes.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
+import { tokenRoutes } from './token-routes.ts';
 import { usersRoutes } from './users-routes.ts';
 
 export interface HttpTransportOptions extends OperationsRoutesOptions {
@@ -151,8 +152,9 @@ export class HttpTransport {
     app.register(async (api) => {
       usersRoutes(api, { doorway: this.#json, maxBulkUsers });
       privacyRoutes(api, this.#json);
+      tokenRoutes(api, this.#json);
       eventsRoute(api, { doorway: this.#json, streams: this.#streams });
-      statsRoutes(api, this.#options.stats, this.#streams);
+      statsRoutes(api, this.#options.stats, this.#streams, gate);
       operationsRoutes(api, this.#options);
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     });

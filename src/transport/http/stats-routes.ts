@@ -3,6 +3,7 @@ import { StatusUpdateEventSchema } from '@pilotlight/proto/presence/v1/presence_
 import type { FastifyInstance } from 'fastify';
 import type { UserState } from '../../core/presence.ts';
 import type { Stats, Tick } from '../../observe/stats.ts';
+import type { Gate } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
 import type { EventStreams } from './event-stream.ts';
 
@@ -22,7 +23,12 @@ const transitionIntervalMs = 100;
 const maxTransitionsAtOnce = 200;
 
 /** The live pages' own door: a snapshot, and a stream of what follows it. */
-export function statsRoutes(app: FastifyInstance, source: StatsSource, streams: EventStreams): void {
+export function statsRoutes(
+  app: FastifyInstance,
+  source: StatsSource,
+  streams: EventStreams,
+  gate: Gate,
+): void {
   app.get(
     '/v1/stats',
     {
@@ -50,7 +56,7 @@ export function statsRoutes(app: FastifyInstance, source: StatsSource, streams: 
         },
       },
     },
-    async (_request, reply) => {
+    async (request, reply) => {
       let untold: UserState[] = [...source.recentTransitions()];
       const ends: (() => void)[] = [];
       const stream = streams.add(reply.raw, {
@@ -60,6 +66,12 @@ export function statsRoutes(app: FastifyInstance, source: StatsSource, streams: 
           for (const end of ends) end();
         },
       });
+      ends.push(
+        gate.holdOperator(request.operator, ({ code, message }) => {
+          stream.write(`event: end\ndata: ${JSON.stringify({ code, message })}\n\n`);
+          stream.end();
+        }),
+      );
       const send = (event: string, data: unknown) => {
         if (!stream.isFull) stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
       };

@@ -86,7 +86,7 @@ export async function badTokens(): Promise<Record<string, string>> {
     'right key, other algorithm': await token('ada', { alg: 'HS512', key: Buffer.concat([key, key]) }),
     'asymmetric algorithm': await new SignJWT(claims).setProtectedHeader({ alg: 'RS256' }).sign(privateKey),
     expired: await token('ada', { expiresIn: -60 }),
-    'not yet valid': await token('ada', { notBefore: 60 }),
+    'not yet valid': await token('ada', { notBefore: 3600 }),
     'wrong audience': await token('ada', { audience: 'billing' }),
     'wrong issuer': await token('ada', { issuer: 'https://elsewhere.test' }),
     'neither user nor scope': await token(undefined),

@@ -1424,6 +1424,67 @@ export declare type GetPrivacyResponse = Message<"presence.v1.GetPrivacyResponse
 export declare const GetPrivacyResponseSchema: GenMessage<GetPrivacyResponse>;
 
 /**
+ * What to refuse: all tokens of a user, or one token.
+ *
+ * @generated from message presence.v1.RevokeTokensRequest
+ */
+export declare type RevokeTokensRequest = Message<"presence.v1.RevokeTokensRequest"> & {
+  /**
+   * Refuses all tokens with this `sub` whose `iat` is not later than now. A token without `iat` is refused too.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Refuses the token with this `jti`: 1 to 256 bytes.
+   *
+   * @generated from field: string token_id = 2;
+   */
+  tokenId: string;
+
+  /**
+   * How long to refuse them, ms: at least as long as your tokens live. 0 = one day; at most 30 days.
+   *
+   * @generated from field: int64 keep_for_ms = 3;
+   */
+  keepForMs: bigint;
+};
+
+/**
+ * Describes the message presence.v1.RevokeTokensRequest.
+ * Use `create(RevokeTokensRequestSchema)` to create a new message.
+ */
+export declare const RevokeTokensRequestSchema: GenMessage<RevokeTokensRequest>;
+
+/**
+ * How a revocation is answered.
+ *
+ * @generated from message presence.v1.RevokeTokensResponse
+ */
+export declare type RevokeTokensResponse = Message<"presence.v1.RevokeTokensResponse"> & {
+  /**
+   * Always true.
+   *
+   * @generated from field: bool success = 1;
+   */
+  success: boolean;
+
+  /**
+   * Until when the tokens are refused, Unix ms.
+   *
+   * @generated from field: int64 revoked_until = 2;
+   */
+  revokedUntil: bigint;
+};
+
+/**
+ * Describes the message presence.v1.RevokeTokensResponse.
+ * Use `create(RevokeTokensResponseSchema)` to create a new message.
+ */
+export declare const RevokeTokensResponseSchema: GenMessage<RevokeTokensResponse>;
+
+/**
  * Whether a user's light is on.
  *
  * @generated from enum presence.v1.UserStatus
@@ -1751,6 +1812,19 @@ export declare const PresenceService: GenService<{
     methodKind: "unary";
     input: typeof GetPrivacyRequestSchema;
     output: typeof GetPrivacyResponseSchema;
+  },
+  /**
+   * Refuses tokens before they expire, on all nodes: all tokens of a user that were issued until now, or one token. Open
+   * sessions and subscriptions that use them end within 2 s. Needs presence:admin. For API keys, change the file of keys.
+   * Errors: INVALID_ARGUMENT (both ids or none; keep_for_ms; the server takes no tokens), RATE_LIMITED (10,000
+   * revocations are kept already).
+   *
+   * @generated from rpc presence.v1.PresenceService.RevokeTokens
+   */
+  revokeTokens: {
+    methodKind: "unary";
+    input: typeof RevokeTokensRequestSchema;
+    output: typeof RevokeTokensResponseSchema;
   },
 }>;
 
