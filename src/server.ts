@@ -213,7 +213,10 @@ export class Server {
     this.#connections.handOver();
     const calls = this.#grpc.drain(drainTimeoutMs);
     await this.#sessions.drain(drainTimeoutMs);
-    await Promise.race([calls, sleep(Math.min(drainTimeoutMs, callDrainTimeoutMs))]);
+    const timer = new AbortController();
+    const callDrainMs = Math.min(drainTimeoutMs, callDrainTimeoutMs);
+    await Promise.race([calls, sleep(callDrainMs, undefined, { signal: timer.signal }).catch(() => {})]);
+    timer.abort();
     await this.#grpc.close();
     this.#webSocket.stop();
     await this.#http.stop();
