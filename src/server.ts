@@ -146,6 +146,7 @@ export class Server {
       port: config.httpPort,
       version,
       notReadyReasons: sources.notReadyReasons,
+      refused: () => (this.#store instanceof RedisStore ? this.#store.refused : []),
       metrics: new Metrics(sources, monitor),
       stats: {
         stats: () => monitor.stats(),
@@ -213,10 +214,7 @@ export class Server {
     this.#connections.handOver();
     const calls = this.#grpc.drain(drainTimeoutMs);
     await this.#sessions.drain(drainTimeoutMs);
-    const timer = new AbortController();
-    const callDrainMs = Math.min(drainTimeoutMs, callDrainTimeoutMs);
-    await Promise.race([calls, sleep(callDrainMs, undefined, { signal: timer.signal }).catch(() => {})]);
-    timer.abort();
+    await Promise.race([calls, sleep(Math.min(drainTimeoutMs, callDrainTimeoutMs))]);
     await this.#grpc.close();
     this.#webSocket.stop();
     await this.#http.stop();
@@ -242,7 +240,8 @@ export class Server {
     const reasons: string[] = [];
     if (this.#isStopping) reasons.push('the server is stopping');
     if (!this.#store.available) reasons.push('the engine does not answer');
-    else if (!this.#isFeedCaughtUp()) reasons.push('the feed is not caught up');
+    if (this.#store instanceof RedisStore) reasons.push(...this.#store.troubles);
+    if (this.#store.available && !this.#isFeedCaughtUp()) reasons.push('the feed is not caught up');
     this.#notReadyReasons = reasons;
     this.#grpc.setServing(reasons.length === 0);
   }

@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { configOptions } from '../src/config.ts';
 import { errorCatalogue } from '../src/core/errors.ts';
+import { refusalTable } from '../src/store/redis/refusals.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
@@ -46,6 +47,18 @@ describe('documentation', () => {
       documented.map(([code, grpc, http, retry]) => [code, grpc?.split(' ')[0], http?.split(' ')[0], retry]),
       catalogue,
     );
+  });
+
+  it('docs/redis.md has every refusal of Redis, and what is done about it', () => {
+    const documented = rows(read('docs/redis.md')).filter((cells) => cells.length === 5);
+    const table = Object.entries(refusalTable).map(([code, { reason, action, isReady, isLogged }]) => [
+      code,
+      reason,
+      action,
+      isReady ? 'ready' : 'not ready',
+      isLogged ? 'once' : 'no',
+    ]);
+    assert.deepEqual(documented, table);
   });
 
   it('ARCHITECTURE.md has every key of Redis that keys.ts has, with its type, and no other', () => {

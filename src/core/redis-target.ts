@@ -10,6 +10,8 @@ export interface RedisTarget {
   readonly masterName: string;
   readonly username: string | undefined;
   readonly password: string | undefined;
+  /** A file that holds the password instead; read for every connection. */
+  readonly passwordFile: string | undefined;
   readonly database: number;
 }
 
@@ -44,6 +46,7 @@ export function parseRedisTarget(text: string): RedisTarget {
     masterName,
     username: username ? decode(username) : undefined,
     password: password ? decode(password) : undefined,
+    passwordFile: undefined,
     database: databaseNumber(database),
   };
 }

@@ -106,11 +106,6 @@ export const metricTable = {
     labels: [],
   },
   pilotlight_sweeper_partitions: { type: 'gauge', help: 'Partitions that this node sweeps.', labels: [] },
-  pilotlight_partitions: {
-    type: 'gauge',
-    help: 'PARTITIONS, the same on every node: so many must be swept by all nodes together.',
-    labels: [],
-  },
   pilotlight_conflated_events_total: {
     type: 'counter',
     help: 'Steps left out for watchers that were too slow for every one.',
@@ -131,6 +126,11 @@ export const metricTable = {
     type: 'counter',
     help: 'Commands that failed or got no reply in time.',
     labels: [],
+  },
+  pilotlight_redis_refusals_total: {
+    type: 'counter',
+    help: 'Answers of Redis that refuse, and connections that fail, by code.',
+    labels: ['code'],
   },
   pilotlight_redis_commands_in_flight: {
     type: 'gauge',
@@ -229,7 +229,6 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
     ),
     pilotlight_sweep_duration_seconds: buckets('pilotlight_sweep_duration_seconds', redis?.sweepSeconds),
     pilotlight_sweeper_partitions: one(redis?.ownedPartitions ?? sources.partitions),
-    pilotlight_partitions: one(sources.partitions),
     pilotlight_conflated_events_total: one(hub.conflated),
     pilotlight_queued_bytes: each('transport', sources.queuedBytes()),
     pilotlight_redis_up: redis ? one(sources.isEngineAvailable() ? 1 : 0) : [],
@@ -238,6 +237,7 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
       redis?.commandSeconds,
     ),
     pilotlight_redis_errors_total: known(redis?.errors),
+    pilotlight_redis_refusals_total: each('code', redis?.refusals ?? {}),
     pilotlight_redis_commands_in_flight: known(redis?.inFlight),
     pilotlight_engine_memory_bytes: known(memory?.usedBytes),
     pilotlight_engine_memory_limit_bytes: known(memory?.maxBytes),

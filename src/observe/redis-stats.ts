@@ -6,6 +6,8 @@ export interface RedisStats {
   readonly commandSeconds: Histogram;
   /** Commands that failed or got no reply in time. */
   readonly errors: number;
+  /** How often Redis, or the way to it, said no, by code. */
+  readonly refusals: Readonly<Record<string, number>>;
   /** Commands that await their reply now. */
   readonly inFlight: number;
   /** One round of judging what is due, seconds. */

@@ -48,7 +48,7 @@ export class LogTail {
     this.#engine = new RedisEngine({
       target,
       partitions,
-      partitionsKey: this.#keys.partitions(),
+      keys: this.#keys,
       timeoutMs: 2000,
       log: silentLog,
     });

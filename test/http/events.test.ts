@@ -191,6 +191,7 @@ async function startHttpAlone() {
     port: 0,
     version: '0',
     notReadyReasons: () => [],
+    refused: () => [],
     metrics: { contentType: 'text/plain', text: async () => '' },
     stats: {
       stats: () => undefined,

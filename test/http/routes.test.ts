@@ -1,9 +1,11 @@
 /** Every route of the JSON API with good and with bad input: status and body by the catalogue. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { type Answer, errorOf, request } from '../support/http.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { freePort } from '../support/redis-server.ts';
+import { waitFor } from '../support/wait.ts';
 
 interface StatusAnswer {
   readonly data: { readonly userId: string; readonly status: string; readonly lastSeen: string };
@@ -323,9 +325,12 @@ describe('HTTP API while the engine is away', () => {
 
   it('is alive, and not ready, with the reason', async () => {
     assert.deepEqual((await request(`${server.httpUrl}/livez`)).body, { status: 'alive' });
-    const ready = await request(`${server.httpUrl}/readyz`);
-    assert.equal(ready.status, 503);
-    assert.deepEqual(ready.body, { status: 'not ready', reasons: ['the engine does not answer'] });
+    const reasons = ['the engine does not answer', "CONNECTION_REFUSED: nobody listens at Redis' address"];
+    await waitFor('the reason', async () => {
+      const { status, body } = await request(`${server.httpUrl}/readyz`);
+      assert.equal(status, 503);
+      return isDeepStrictEqual(body, { status: 'not ready', reasons });
+    });
   });
 
   it('still has metrics, and statistics that say so', async () => {

@@ -1,12 +1,13 @@
 import { silentLog } from '../../src/observe/log.ts';
 import { RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis-store.ts';
 import { contractPartitions, contractPolicy } from '../store-harness.ts';
+import { waitFor } from './wait.ts';
 
 let nextNode = 0;
 
 /** A store on a Redis of the test's own, with the contract suite's policy unless told otherwise. */
 export async function startStore(
-  redis: { readonly url: string },
+  redis: { readonly url: string; readonly isRunning?: boolean },
   options: Partial<RedisStoreOptions> = {},
 ): Promise<RedisStore> {
   const store = new RedisStore({
@@ -21,5 +22,7 @@ export async function startStore(
     ...options,
   });
   await store.start();
+  // On a busy machine it may take longer than the start waits for.
+  if (redis.isRunning) await waitFor('the engine', () => store.available, 15_000);
   return store;
 }

@@ -1,15 +1,15 @@
 import { PresenceError } from '../../core/errors.ts';
 import type { RedisTarget } from '../../core/redis-target.ts';
 import type { Log } from '../../observe/log.ts';
-import { engineError } from './redis-client.ts';
+import type { Keys } from './keys.ts';
 import type { SendDirectly } from './redis-link.ts';
+import { refusalCode, refusalTable } from './refusals.ts';
 import { scripts } from './scripts.ts';
 
 export interface AdmissionOptions {
   readonly target: RedisTarget;
   readonly partitions: number;
-  /** Key of the number of partitions. */
-  readonly partitionsKey: string;
+  readonly keys: Keys;
   readonly log: Log;
 }
 
@@ -23,16 +23,36 @@ export class Admission {
   }
 
   /**
-   * @param holdsPartitionsKey whether this server is the one that keeps the number of partitions
+   * @param partition the first that this server holds; undefined: none as yet. Partition 0 brings the number of partitions
+   * @returns what it refuses, although it serves
    * @throws PresenceError INTERNAL: too old, of another mode, or with data of other PARTITIONS
-   * @throws Error anything that may pass
+   * @throws Error anything that may pass: refusals.ts says what
    */
-  async check(send: SendDirectly, holdsPartitionsKey: boolean): Promise<void> {
+  async check(send: SendDirectly, partition: number | undefined): Promise<unknown[]> {
     await this.#checkServer(send);
     await this.#checkMemoryPolicy(send);
-    if (holdsPartitionsKey) await this.#checkPartitions(send);
+    if (partition === 0) await this.#checkPartitions(send);
+    const refused = partition === undefined ? [] : await this.#checkRights(send, partition);
     // So that no call after a failover has to carry its script along.
     await Promise.all(Object.values(scripts).map(({ source }) => send(['SCRIPT', 'LOAD', source])));
+    return refused;
+  }
+
+  /** Does what every call does, and changes nothing: writes that may grow and that may not, and messages. */
+  async #checkRights(send: SendDirectly, partition: number): Promise<unknown[]> {
+    const { keys } = this.#options;
+    const results = await Promise.allSettled([
+      send(growthProbe(keys, partition)),
+      send(['GETEX', `${keys.startOf(partition)}user:status:`]),
+      send(['SPUBLISH', `${keys.channel(partition)}:probe`, '']),
+    ]);
+    const refused = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []));
+    for (const reason of refused) {
+      const code = refusalCode(reason);
+      // Reads are served meanwhile, and most of the rest while memory is full.
+      if (code === 'NOPERM' || refusalTable[code].action !== 'refuse') throw reason;
+    }
+    return refused;
   }
 
   async #checkServer(send: SendDirectly): Promise<void> {
@@ -52,11 +72,11 @@ export class Admission {
           : 'this Redis is no Cluster: REDIS_URL must not begin with redis+cluster://',
       );
     }
-    if (info.get('loading') === '1') throw engineError('Redis is loading its data');
-    if (info.get('role') !== 'master') throw engineError('this Redis is a replica');
+    if (info.get('loading') === '1') throw new Error('LOADING');
+    if (info.get('role') !== 'master') throw new Error('READONLY its role is no master');
     if (!isCluster) return;
     const state = parseInfo(await send<string>(['CLUSTER', 'INFO'])).get('cluster_state');
-    if (state !== 'ok') throw engineError(`the Cluster does not serve: its state is ${state}`);
+    if (state !== 'ok') throw new Error(`CLUSTERDOWN its state is ${state}`);
   }
 
   async #checkMemoryPolicy(send: SendDirectly): Promise<void> {
@@ -80,7 +100,7 @@ export class Admission {
   }
 
   async #checkPartitions(send: SendDirectly): Promise<void> {
-    const { partitionsKey } = this.#options;
+    const partitionsKey = this.#options.keys.partitions();
     const own = String(this.#options.partitions);
     const stored =
       (await send<string | null>(['GET', partitionsKey])) ??
@@ -92,6 +112,11 @@ export class Admission {
       `this Redis holds data in ${stored} partitions; start with PARTITIONS=${stored}, not ${own}`,
     );
   }
+}
+
+/** A write that changes nothing, and is refused where a write that grows would be. */
+export function growthProbe(keys: Keys, partition: number): string[] {
+  return ['SETRANGE', keys.seq(partition), '0', ''];
 }
 
 function refusal(message: string): PresenceError {

@@ -1,11 +1,11 @@
 import type { RedisTarget } from '../../core/redis-target.ts';
-import type { Log } from '../../observe/log.ts';
 import { type Client, engineError, newClient, reconnectDelayMs } from './redis-client.ts';
+import type { RefusalLog } from './refusal-log.ts';
 
 export interface FeedLinkOptions {
   readonly target: RedisTarget;
   readonly address: string;
-  readonly log: Log;
+  readonly refusals: RefusalLog;
   /** Called with the channels that were silent for a while and are heard again. */
   readonly onResumed: (channels: readonly string[]) => void;
 }
@@ -92,7 +92,7 @@ export class FeedLink {
   }
 
   #connect(): void {
-    const { target, address, log } = this.#options;
+    const { target, address, refusals } = this.#options;
     const client = newClient(target, address, {
       connectTimeoutMs,
       reconnects: false,
@@ -101,7 +101,7 @@ export class FeedLink {
     });
     this.#client = client;
     client.on('error', (error: Error) => {
-      log.debug({ err: error, address }, 'feed connection failed');
+      if (client === this.#client && !this.#stopped) refusals.note(error, address);
       this.#reconnect(client);
     });
     client.on('end', () => this.#reconnect(client));
@@ -111,7 +111,10 @@ export class FeedLink {
         this.#failures = 0;
         this.#subscribeAll();
       },
-      () => this.#reconnect(client),
+      (error: unknown) => {
+        if (client === this.#client && !this.#stopped) refusals.note(error, address);
+        this.#reconnect(client);
+      },
     );
   }
 
@@ -157,7 +160,10 @@ export class FeedLink {
       (results) => {
         if (this.#stopped) return;
         if (heard.length > 0) this.#options.onResumed(heard);
-        if (results.some(({ status }) => status === 'rejected')) this.#retryLater();
+        const failed = results.find((result) => result.status === 'rejected');
+        if (!failed || client !== this.#client) return;
+        this.#options.refusals.note(failed.reason, this.#options.address);
+        this.#retryLater();
       },
       () => {},
     );

@@ -121,7 +121,11 @@ export class Feed {
   async follow(partition: number): Promise<void> {
     if (this.#partitions.has(partition)) return;
     const { keys, timeoutMs, engine } = this.#options;
-    if (!engine.isAvailable(partition)) throw new PresenceError('REDIS_ERROR', 'Redis is not reachable');
+    if (!engine.isAvailable(partition))
+      throw new PresenceError(
+        'REDIS_ERROR',
+        `Redis is not reachable: ${engine.trouble ?? 'no reason is known'}`,
+      );
     const channel = keys.channel(partition);
     const followed: Followed = {
       channel,
@@ -186,6 +190,7 @@ export class Feed {
       link = new FeedLink({
         ...this.#options,
         address,
+        refusals: this.#options.engine.refusals,
         onResumed: (channels) => {
           const heard = new Set(channels);
           const resumed = [...this.#partitions].filter(([, { channel }]) => heard.has(channel));

@@ -1,6 +1,6 @@
 import type { RedisTarget } from '../../core/redis-target.ts';
-import type { Log } from '../../observe/log.ts';
 import { type Client, newClient } from './redis-client.ts';
+import type { RefusalLog } from './refusal-log.ts';
 
 export interface OutsideWritesOptions {
   readonly target: RedisTarget;
@@ -11,10 +11,14 @@ export interface OutsideWritesOptions {
   readonly adopt: (userId: string) => Promise<void>;
   /** Whether this node is the one to look. */
   readonly isMine: (userId: string) => boolean;
-  readonly log: Log;
+  readonly refusals: RefusalLog;
 }
 
 const connectTimeoutMs = 2000;
+const pingIntervalMs = 5000;
+const socketTimeoutMs = 15_000;
+/** How soon it is asked again for notifications that it refused: rights may be given while it runs. */
+const retryMs = 5000;
 /** Users to look at that may wait; what is beyond is found by the sweep or the next read. */
 const maxPending = 10_000;
 
@@ -44,6 +48,7 @@ export class OutsideWrites {
     for (const [address, client] of this.#clients) {
       if (addresses.has(address)) continue;
       this.#clients.delete(address);
+      this.#options.refusals.over(`${address} (notifications)`);
       if (client.isOpen) client.destroy();
     }
   }
@@ -54,18 +59,39 @@ export class OutsideWrites {
   }
 
   #connect(address: string): void {
-    const { target, log, statusPattern } = this.#options;
-    const client = newClient(target, address, { connectTimeoutMs, reconnects: true, pingIntervalMs: 5000 });
+    const { target, refusals } = this.#options;
+    const server = `${address} (notifications)`;
+    const client = newClient(target, address, {
+      connectTimeoutMs,
+      reconnects: true,
+      pingIntervalMs,
+      socketTimeoutMs,
+    });
     this.#clients.set(address, client);
-    client.on('error', (error: Error) => log.debug({ err: error, address }, 'notifications not connected'));
-    client
-      .connect()
-      .then(() =>
-        client.pSubscribe(`__keyspace@${target.database}__:${statusPattern}`, (event, channel) => {
-          if (event === 'set') this.#notice(channel.slice(channel.indexOf(':') + 1));
-        }),
-      )
-      .catch((error: unknown) => log.debug({ err: error, address }, 'no notifications from this server'));
+    const isMine = () => this.#clients.get(address) === client;
+    client.on('error', (error: Error) => isMine() && refusals.note(error, address));
+    client.on('ready', () => isMine() && refusals.over(server));
+    client.connect().then(
+      () => this.#subscribe(client, server, isMine),
+      // It connects again for ever; a rejection means that it was closed.
+      () => {},
+    );
+  }
+
+  #subscribe(client: Client, server: string, isMine: () => boolean): void {
+    const { target, refusals, statusPattern } = this.#options;
+    const pattern = `__keyspace@${target.database}__:${statusPattern}`;
+    const listen = (event: string, channel: string) => {
+      if (event === 'set') this.#notice(channel.slice(channel.indexOf(':') + 1));
+    };
+    client.pSubscribe(pattern, listen).then(
+      () => refusals.over(server),
+      (error: unknown) => {
+        if (!isMine()) return;
+        refusals.note(error, server);
+        setTimeout(() => isMine() && this.#subscribe(client, server, isMine), retryMs).unref();
+      },
+    );
   }
 
   #notice(key: string): void {
@@ -76,12 +102,13 @@ export class OutsideWrites {
   }
 
   #adoptAll(): void {
-    const { adopt, log } = this.#options;
+    const { adopt } = this.#options;
     const users = this.#pending;
     this.#pending = new Set();
     for (const userId of users) {
       this.#noticed++;
-      adopt(userId).catch((error: unknown) => log.debug({ err: error }, 'outside write not looked at'));
+      // What Redis refuses is noted; the sweep, or the next read, finds the user.
+      adopt(userId).catch(() => {});
     }
   }
 }

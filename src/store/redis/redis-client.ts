@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { createClient } from 'redis';
 import { PresenceError } from '../../core/errors.ts';
 import { type RedisTarget, splitAddress } from '../../core/redis-target.ts';
@@ -23,8 +24,10 @@ export type Client = ReturnType<typeof newClient>;
 export function newClient(target: RedisTarget, address: string, options: ClientOptions) {
   const { socketTimeoutMs, reconnects } = options;
   return createClient({
-    ...(target.username === undefined ? {} : { username: target.username }),
-    ...(target.password === undefined ? {} : { password: target.password }),
+    credentialsProvider: {
+      type: 'async-credentials-provider' as const,
+      credentials: () => credentials(target),
+    },
     database: target.database,
     pingInterval: options.pingIntervalMs ?? 0,
     // Waiting commands must fail fast, never pile up for an engine that is away.
@@ -41,6 +44,22 @@ export function newClient(target: RedisTarget, address: string, options: ClientO
       reconnectStrategy: (retries: number) => (reconnects ? reconnectDelayMs(retries) : false),
     },
   });
+}
+
+/**
+ * Asked for each connection, so that a password that was changed counts from the next one on. Read at once: the client
+ * takes no answer before its first command is out, and a full Redis sends one.
+ */
+async function credentials({
+  username,
+  password,
+  passwordFile,
+}: RedisTarget): Promise<{ username?: string; password?: string }> {
+  const text = passwordFile === undefined ? password : readFileSync(passwordFile, 'utf8').trimEnd();
+  return {
+    ...(username === undefined ? {} : { username }),
+    ...(text === undefined ? {} : { password: text }),
+  };
 }
 
 export function reconnectDelayMs(retries: number): number {

@@ -3,17 +3,20 @@ import type { PresenceError } from '../../core/errors.ts';
 import { joinAddress, type RedisTarget, splitAddress } from '../../core/redis-target.ts';
 import type { Log } from '../../observe/log.ts';
 import { Histogram } from '../../observe/measure.ts';
-import { Admission } from './admission.ts';
+import { Admission, growthProbe } from './admission.ts';
+import type { Keys } from './keys.ts';
 import { type Locator, newLocator } from './locator.ts';
+import { Outages } from './outages.ts';
 import { engineError } from './redis-client.ts';
 import { type CommandMeasures, RedisLink, type Request } from './redis-link.ts';
+import { type Episode, RefusalLog } from './refusal-log.ts';
+import { isReply, refusalCode, refusalTable, refusalText } from './refusals.ts';
 import type { Script } from './scripts.ts';
 
 export interface RedisEngineOptions {
   readonly target: RedisTarget;
   readonly partitions: number;
-  /** Key of the number of partitions, which is kept with partition 0. */
-  readonly partitionsKey: string;
+  readonly keys: Keys;
   /** How long a reply may take, ms. */
   readonly timeoutMs: number;
   readonly log: Log;
@@ -28,14 +31,20 @@ export interface EngineStats extends Readonly<CommandMeasures> {
   readonly outageMs: number;
   /** Commands that await their reply. */
   readonly inFlight: number;
+  /** How often Redis, or the way to it, said no, by code. */
+  readonly refusals: Readonly<Record<string, number>>;
 }
 
+/** Who is asked for the topology, in the log. */
+const whereIs = 'Sentinels or Cluster';
 /** How often the topology is asked for, ms: while all is well, and while something is away. */
 const locateIntervalMs = 1000;
 const urgentLocateIntervalMs = 250;
 /** How long a server that Redis sent us to is kept, while it holds no partition. */
 const redirectedKeepMs = 10_000;
 const maxAttempts = 8;
+/** How often a server is asked whether it still refuses, while it does. */
+const refusalProbeMs = 250;
 /** Pauses before a command is repeated whose keys are being moved, ms: twice as long each time, about 1 s together. */
 const firstMovingRetryMs = 25;
 const longestMovingRetryMs = 200;
@@ -45,6 +54,7 @@ const longestMovingRetryMs = 200;
  * it moves. Failures leave here as REDIS_ERROR.
  */
 export class RedisEngine {
+  readonly refusals: RefusalLog;
   readonly #options: RedisEngineOptions;
   readonly #locator: Locator;
   readonly #admission: Admission;
@@ -62,16 +72,18 @@ export class RedisEngine {
   /** Servers that Redis sent us to lately. */
   readonly #neededUntilMs = new Map<RedisLink, number>();
   #locatorTrouble: string | undefined;
+  readonly #probeTimer: NodeJS.Timeout;
   #wasAvailable: boolean[];
-  #outageSinceMs: number | undefined;
-  #outages = 0;
-  #pastOutagesMs = 0;
+  readonly #outages: Outages;
   #onStarted: () => void = () => {};
   #onAvailable: (partitions: readonly number[]) => void = () => {};
   #onMoved: () => void = () => {};
 
   constructor(options: RedisEngineOptions) {
     this.#options = options;
+    this.refusals = new RefusalLog(options.log);
+    this.#outages = new Outages(options.log);
+    this.#probeTimer = setInterval(() => this.#probeRefusals(), refusalProbeMs);
     this.#locator = newLocator(options.target, options.partitions, options.timeoutMs);
     this.#admission = new Admission(options);
     this.#homes = new Array<undefined>(options.partitions).fill(undefined);
@@ -96,6 +108,15 @@ export class RedisEngine {
   get trouble(): string | undefined {
     for (const { trouble } of this.#links.values()) if (trouble !== undefined) return trouble;
     return this.#locatorTrouble;
+  }
+
+  /** What Redis refuses now, a sentence each: what keeps calls from being served, or (`isReady`) what little is refused. */
+  refusalsNow(isReady: boolean): string[] {
+    const homes = this.addresses();
+    const concerns = ({ server, code }: Episode) =>
+      refusalTable[code].isReady === isReady && (homes.has(server) || (!isReady && !this.available));
+    const codes = new Set(this.refusals.open.filter(concerns).map(({ code }) => code));
+    return [...codes].map(refusalText);
   }
 
   /** Address of the server that holds the partition; undefined = not known. */
@@ -139,6 +160,7 @@ export class RedisEngine {
   stop(): void {
     this.#stopped = true;
     clearInterval(this.#timer);
+    clearInterval(this.#probeTimer);
     this.#locator.stop();
     for (const link of this.#links.values()) link.stop();
   }
@@ -171,13 +193,13 @@ export class RedisEngine {
     for (const link of this.#links.values()) inFlight += link.inFlight;
     const { length } = this.#homes;
     const availablePartitions = this.#wasAvailable.filter(Boolean).length;
-    const runningMs = this.#outageSinceMs === undefined ? 0 : performance.now() - this.#outageSinceMs;
     return {
       servers: this.addresses().size,
       unavailablePartitions: length - availablePartitions,
-      outages: this.#outages,
-      outageMs: Math.round(this.#pastOutagesMs + runningMs),
+      outages: this.#outages.count,
+      outageMs: this.#outages.totalMs,
       inFlight,
+      refusals: this.refusals.counts,
       ...this.#measures,
     };
   }
@@ -185,7 +207,12 @@ export class RedisEngine {
   #send<Reply>(request: Request): Promise<Reply> {
     const link = this.#homes[request.partition];
     if (this.#refusal) return Promise.reject(engineError(this.#refusal.message));
-    if (!link || !this.#isChecked) return Promise.reject(engineError('Redis is not reachable'));
+    if (!link || !this.#isChecked) {
+      const { trouble } = this;
+      return Promise.reject(
+        engineError(`Redis is not reachable${trouble === undefined ? '' : `: ${trouble}`}`),
+      );
+    }
     return link.send<Reply>(request);
   }
 
@@ -194,6 +221,7 @@ export class RedisEngine {
     const { message } = error as Error;
     const again: Request = { ...request, attempt: request.attempt + 1 };
     const [code, , address] = message.split(' ');
+    if (isReply(error) && !this.#stopped) this.refusals.note(error, link.address);
     if (this.#stopped || again.attempt > maxAttempts) throw this.#failure(error);
     switch (code) {
       case 'NOSCRIPT': {
@@ -221,7 +249,7 @@ export class RedisEngine {
 
   #failure(error: unknown): PresenceError {
     this.#measures.errors++;
-    return engineError('Redis failed', error);
+    return engineError(`Redis refuses: ${refusalText(refusalCode(error))}`, error);
   }
 
   async #readyLinkAt(address: string, from: RedisLink): Promise<RedisLink> {
@@ -239,11 +267,14 @@ export class RedisEngine {
       link = new RedisLink({
         ...this.#options,
         address,
+        refusals: this.refusals,
         measures: this.#measures,
         admit: async (send) => {
-          const isFirst = this.#homes[0]?.address === address;
-          await this.#admission.check(send, isFirst);
-          if (isFirst) this.#isChecked = true;
+          const partition = this.#partitionAt(address);
+          const refused = await this.#admission.check(send, partition);
+          this.refusals.over(address);
+          for (const error of refused) this.refusals.note(error, address);
+          if (partition === 0) this.#isChecked = true;
         },
         recover: (error, request, failed) => this.#recover(error, request, failed),
         onChange: () => this.#changed(),
@@ -253,13 +284,35 @@ export class RedisEngine {
     return link;
   }
 
+  /** The first partition that a server holds. */
+  #partitionAt(address: string): number | undefined {
+    const partition = this.#homes.findIndex((home) => home?.address === address);
+    return partition === -1 ? undefined : partition;
+  }
+
+  /** Servers that refuse something may have stopped to. */
+  #probeRefusals(): void {
+    const { keys } = this.#options;
+    for (const server of new Set(this.refusals.open.map((episode) => episode.server))) {
+      const link = this.#links.get(server);
+      const partition = this.#partitionAt(server);
+      if (partition !== undefined && link?.available) {
+        this.command(partition, growthProbe(keys, partition)).then(
+          () => this.refusals.settle(server),
+          // What it refuses is noted.
+          () => {},
+        );
+      }
+    }
+  }
+
   #tick(): void {
-    const isComplete = this.#outageSinceMs === undefined && this.#isChecked;
+    const isComplete = !this.#outages.isRunning && this.#isChecked;
     if (!isComplete || performance.now() - this.#locatedMs >= locateIntervalMs) this.#locateNow();
   }
 
   #locateNow(): void {
-    const { log, target } = this.#options;
+    const { target } = this.#options;
     if (this.#locating || this.#stopped) return;
     if (target.mode === 'standalone' && this.#links.size > 0) return;
     // Many commands fail at once: one question answers all.
@@ -268,10 +321,12 @@ export class RedisEngine {
     this.#locator
       .locate()
       .then(
-        (homes) => this.#adopt(homes),
+        (homes) => {
+          this.refusals.over(whereIs);
+          this.#adopt(homes);
+        },
         (error: unknown) => {
-          log.debug({ err: error }, 'nobody says where Redis is');
-          this.#locatorTrouble = String(error);
+          this.#locatorTrouble = refusalText(this.refusals.note(error, whereIs));
         },
       )
       .finally(() => {
@@ -295,6 +350,7 @@ export class RedisEngine {
       this.#links.delete(address);
       this.#neededUntilMs.delete(link);
       link.stop();
+      this.refusals.over(address);
     }
     if (!isMoved) return;
     this.#onMoved();
@@ -335,24 +391,11 @@ export class RedisEngine {
   }
 
   #countOutages(): void {
-    const { log } = this.#options;
-    const away = this.#wasAvailable.filter((isAvailable) => !isAvailable).length;
-    if (away > 0 && this.#outageSinceMs === undefined && this.#isChecked) {
-      this.#outageSinceMs = performance.now();
-      this.#outages++;
-      const servers = [
-        ...new Set(this.#homes.filter((link) => !link?.available).map((link) => link?.address)),
-      ];
-      log.warn(
-        { partitions: away, servers },
-        'redis is not available: calls fail with REDIS_ERROR, streams stay open, nobody goes OFFLINE for it',
-      );
-    } else if (away === 0 && this.#outageSinceMs !== undefined) {
-      const outageMs = Math.round(performance.now() - this.#outageSinceMs);
-      this.#outageSinceMs = undefined;
-      this.#pastOutagesMs += outageMs;
-      log.info({ outageMs }, 'redis is available again');
-    }
+    if (!this.#isChecked) return;
+    this.#outages.update(this.#wasAvailable.filter((isAvailable) => !isAvailable).length, () => {
+      const away = this.#homes.filter((link) => !link?.available);
+      return { servers: [...new Set(away.map((link) => link?.address))], reason: this.trouble };
+    });
   }
 }
 

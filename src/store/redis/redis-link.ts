@@ -1,8 +1,9 @@
 import type { PresenceError } from '../../core/errors.ts';
 import type { RedisTarget } from '../../core/redis-target.ts';
-import type { Log } from '../../observe/log.ts';
 import type { Histogram } from '../../observe/measure.ts';
 import { type Client, engineError, newClient } from './redis-client.ts';
+import type { RefusalLog } from './refusal-log.ts';
+import { isReply, refusalCode, refusalTable, refusalText } from './refusals.ts';
 import type { Script } from './scripts.ts';
 
 /** One command for one partition, with what is needed to send it again elsewhere. */
@@ -31,11 +32,11 @@ export interface RedisLinkOptions {
   readonly address: string;
   /** How long a reply may take, ms. */
   readonly timeoutMs: number;
-  readonly log: Log;
+  readonly refusals: RefusalLog;
   readonly measures: CommandMeasures;
   /**
    * Checks a server that was just connected to; rejecting keeps it out of service. PresenceError INTERNAL: for a reason
-   * that an operator has to mend. Anything else is tried again shortly.
+   * that an operator has to mend. Anything else is tried again shortly, on a new connection where refusals.ts says so.
    */
   readonly admit: (send: SendDirectly) => Promise<void>;
   /** What to do about an error reply: send again elsewhere, or reject. */
@@ -69,6 +70,7 @@ export class RedisLink {
   #waiting: Waiting[] = [];
   #reaper: NodeJS.Timeout | undefined;
   #retryTimer: NodeJS.Timeout | undefined;
+  #greetingTimer: NodeJS.Timeout | undefined;
   #available = false;
   #refusal: PresenceError | undefined;
   #trouble: string | undefined;
@@ -93,9 +95,9 @@ export class RedisLink {
     return this.#refusal;
   }
 
-  /** What kept it out of service last. */
+  /** What keeps it out of service. */
   get trouble(): string | undefined {
-    return this.#trouble;
+    return this.#available ? undefined : this.#trouble;
   }
 
   /** Commands that await their reply. */
@@ -110,6 +112,7 @@ export class RedisLink {
     this.#session++;
     clearInterval(this.#reaper);
     clearTimeout(this.#retryTimer);
+    clearTimeout(this.#greetingTimer);
     this.#available = false;
     this.#close(this.#client);
     for (const waiting of this.#waiting) {
@@ -122,7 +125,7 @@ export class RedisLink {
 
   /** Rejects with REDIS_ERROR where it cannot be sent or is not answered in time; error replies go to `recover`. */
   send<Reply>(request: Request): Promise<Reply> {
-    if (!this.#available) return Promise.reject(engineError('Redis is not reachable'));
+    if (!this.#available) return Promise.reject(this.#away());
     return this.#send<Reply>(
       request.args,
       (error) => this.#options.recover(error, request, this) as Promise<Reply>,
@@ -131,7 +134,7 @@ export class RedisLink {
 
   /** Sends a command that must follow another closely, as after ASKING. */
   sendAsking<Reply>(request: Request): Promise<Reply> {
-    if (!this.#available) return Promise.reject(engineError('Redis is not reachable'));
+    if (!this.#available) return Promise.reject(this.#away());
     const failed = (error: unknown) => Promise.reject(engineError('Redis failed', error));
     // Where ASKING fails, so does what follows it.
     this.#send<string>(['ASKING'], failed).catch(() => {});
@@ -141,11 +144,17 @@ export class RedisLink {
     );
   }
 
+  #away(): PresenceError {
+    const why = this.#trouble === undefined ? '' : `: ${this.#trouble}`;
+    return engineError(`Redis is not reachable${why}`);
+  }
+
   #send<Reply>(args: readonly string[], recover: (error: unknown) => Promise<Reply>): Promise<Reply> {
     return new Promise<Reply>((resolve, reject) => {
       const waiting: Waiting = { sentMs: performance.now(), reject };
       this.#waiting.push(waiting);
-      this.#client.sendCommand(args as string[]).then(
+      const client = this.#client;
+      client.sendCommand(args as string[]).then(
         (reply) => {
           waiting.reject = undefined;
           this.#options.measures.commandSeconds.observeSince(waiting.sentMs);
@@ -154,6 +163,7 @@ export class RedisLink {
         (error: unknown) => {
           if (waiting.reject === undefined) return;
           waiting.reject = undefined;
+          if (client === this.#client) this.#heed(error);
           resolve(recover(error));
         },
       );
@@ -161,16 +171,32 @@ export class RedisLink {
   }
 
   #open(): Client {
-    const { target, address, log } = this.#options;
+    const { target, address } = this.#options;
     const client = newClient(target, address, { connectTimeoutMs, reconnects: true });
-    client.on('error', (error: Error) => {
+    let isGreeted = false;
+    const failed = (error: Error) => {
       if (client !== this.#client) return;
-      log.debug({ err: error, address }, 'redis connection failed');
-      this.#trouble = error.message;
+      clearTimeout(this.#greetingTimer);
+      const isHangup = !isGreeted && refusalCode(error) === 'CLOSED';
+      isGreeted = false;
+      this.#note(isHangup ? new Error(`HANGUP ${error.message}`) : error);
       this.#lose();
+    };
+    client.on('error', failed);
+    client.on('connect', () => {
+      if (client !== this.#client) return;
+      // A server that takes the connection and says nothing; the client itself would wait for ever.
+      clearTimeout(this.#greetingTimer);
+      this.#greetingTimer = setTimeout(() => {
+        failed(new Error(`TIMEOUT no greeting within ${connectTimeoutMs} ms`));
+        this.#reopen();
+      }, connectTimeoutMs);
     });
     client.on('ready', () => {
-      if (client === this.#client) this.#admit(++this.#session);
+      if (client !== this.#client) return;
+      clearTimeout(this.#greetingTimer);
+      isGreeted = true;
+      this.#admit(++this.#session);
     });
     // It connects again for ever; a rejection means that it was closed, and 'error' events told the rest.
     client.connect().then(
@@ -184,8 +210,23 @@ export class RedisLink {
     if (client.isOpen) client.destroy();
   }
 
+  #note(error: unknown): void {
+    this.#trouble = refusalText(this.#options.refusals.note(error, this.address));
+  }
+
+  /** What an answer says of the server as a whole. */
+  #heed(error: unknown): void {
+    if (!this.#available || !isReply(error)) return;
+    const code = refusalCode(error);
+    const { action } = refusalTable[code];
+    if (action !== 'connect anew' && action !== 'check again') return;
+    this.#trouble = refusalText(code);
+    this.#lose();
+    if (action === 'connect anew') this.#reopen();
+    else this.#admit(++this.#session);
+  }
+
   #admit(session: number): void {
-    this.#stalledMs = undefined;
     const send: SendDirectly = (args) =>
       this.#send(args, (error) =>
         Promise.reject(error instanceof Error ? error : engineError('Redis failed')),
@@ -193,20 +234,25 @@ export class RedisLink {
     this.#options.admit(send).then(
       () => {
         if (session !== this.#session) return;
+        this.#stalledMs = undefined;
         this.#refusal = undefined;
+        this.#trouble = undefined;
         this.#available = true;
         this.#options.onChange();
       },
       (error: PresenceError) => {
         if (session !== this.#session) return;
+        this.#note(error);
+        if (error.code !== 'INTERNAL') {
+          const code = refusalCode(error);
+          const { action } = refusalTable[code];
+          if (code === 'TIMEOUT') this.#stalledMs ??= performance.now();
+          const again = () => (action === 'connect anew' ? this.#reopen() : this.#admit(session));
+          this.#retryTimer = setTimeout(again, admissionRetryMs);
+          return;
+        }
         this.#trouble = error.message;
-        const isRefused = error.code === 'INTERNAL';
-        this.#options.log.debug({ err: error, address: this.address }, 'redis is not fit for service');
-        this.#retryTimer = setTimeout(
-          () => this.#admit(session),
-          isRefused ? refusalRetryMs : admissionRetryMs,
-        );
-        if (!isRefused) return;
+        this.#retryTimer = setTimeout(() => this.#admit(session), refusalRetryMs);
         this.#refusal = error;
         this.#options.onChange();
       },
@@ -239,30 +285,38 @@ export class RedisLink {
     }
     if (done > 0) this.#waiting = this.#waiting.slice(done);
     if (timedOut) this.#stall(nowMs);
-    else if (this.#stalledMs !== undefined && nowMs - this.#stalledMs > deadConnectionMs) this.#reopen(nowMs);
+    else if (this.#stalledMs !== undefined && nowMs - this.#stalledMs > deadConnectionMs) {
+      this.#stalledMs = nowMs;
+      this.#reopen();
+    }
   }
 
   /** The socket is up and Redis is silent: fail calls at once until it answers again. */
   #stall(nowMs: number): void {
     if (!this.#available) return;
     this.#stalledMs = nowMs;
+    this.#note(new Error(`TIMEOUT no answer within ${this.#options.timeoutMs} ms`));
     this.#lose();
     const session = this.#session;
-    this.#client.sendCommand(['PING']).then(
-      () => {
-        // A demoted or emptied server may come back, so it is checked like a new one.
-        if (session === this.#session) this.#admit(++this.#session);
-      },
-      // The connection went down meanwhile; 'ready' will tell when it is back.
-      () => {},
-    );
+    // A demoted or emptied server may come back, so it is checked like a new one. One that answers with an error lives too.
+    const back = () => {
+      if (session === this.#session) this.#admit(++this.#session);
+    };
+    this.#client.sendCommand(['PING']).then(back, (error: unknown) => {
+      // Else the connection went down meanwhile; 'ready' will tell when it is back.
+      if (isReply(error)) back();
+    });
   }
 
-  /** A cut cable leaves a connection that stays silent for ever. */
-  #reopen(nowMs: number): void {
+  /**
+   * Drops the connection and makes one anew: a cut cable leaves one that stays silent for ever, and behind a name there may
+   * be another server by now.
+   */
+  #reopen(): void {
     if (this.#stopped) return;
-    this.#stalledMs = nowMs;
     this.#session++;
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#greetingTimer);
     const old = this.#client;
     this.#client = this.#open();
     this.#close(old);

@@ -32,6 +32,8 @@ export interface RedisStoreOptions extends LeasePolicy {
   readonly url: string;
   /** PEM of the authorities that Redis' certificates are signed by; default those that Node trusts. */
   readonly ca?: string | undefined;
+  /** A file that holds the password; default: the URL does. Read for every connection. */
+  readonly passwordFile?: string | undefined;
   /** Goes before every key; default none. */
   readonly prefix?: string;
   readonly timeoutMs: number;
@@ -75,7 +77,7 @@ export class RedisStore implements PresenceStore {
     this.#options = options;
     this.#ttl = String(options.ttlMs);
     this.#partitionOf = (userId) => partitionOf(userId, options.partitions);
-    const target = { ...parseRedisTarget(options.url), ca: options.ca };
+    const target = { ...parseRedisTarget(options.url), ca: options.ca, passwordFile: options.passwordFile };
     const keys = new Keys({
       prefix: options.prefix ?? '',
       tagged: target.mode === 'cluster',
@@ -83,7 +85,7 @@ export class RedisStore implements PresenceStore {
       partitionOf: this.#partitionOf,
     });
     this.#keys = keys;
-    const engine = new RedisEngine({ ...options, target, partitionsKey: keys.partitions() });
+    const engine = new RedisEngine({ ...options, target, keys });
     this.#engine = engine;
     this.overview = new RedisOverview({ ...options, engine, keys });
     this.revocations = new RedisRevocations(engine, keys);
@@ -107,7 +109,7 @@ export class RedisStore implements PresenceStore {
       userOfStatusKey: (key) => keys.userOfStatusKey(key),
       adopt: (userId) => this.#adopt(userId),
       isMine: (userId) => this.#sweeper.owns(this.#partitionOf(userId)),
-      log: options.log,
+      refusals: engine.refusals,
     });
     engine.onMoved(() => {
       this.#feed.settle();
@@ -118,6 +120,19 @@ export class RedisStore implements PresenceStore {
 
   get available(): boolean {
     return this.#engine.available;
+  }
+
+  /** Why calls cannot be served, as far as Redis says. */
+  get troubles(): readonly string[] {
+    const refused = this.#engine.refusalsNow(false);
+    const { trouble } = this.#engine;
+    if (refused.length > 0 || this.available || trouble === undefined) return refused;
+    return [trouble];
+  }
+
+  /** What is refused, while the rest is served. */
+  get refused(): readonly string[] {
+    return this.#engine.refusalsNow(true);
   }
 
   /** @throws PresenceError INTERNAL if Redis is too old, of another mode than the URL says, or holds the data of servers with other PARTITIONS */

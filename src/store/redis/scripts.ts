@@ -12,13 +12,15 @@ const read = (name: string): string => readFileSync(new URL(`./lua/${name}.lua`,
 
 /**
  * What a script may do while Redis' memory is full: `always` runs (it frees, ends, renews or keeps house), `never` runs
- * (it grows), `by first write`: Redis refuses it if its first write may grow, and else runs it to its end.
+ * (it grows), `by first write`: Redis refuses it if its first write may grow, and else runs it to its end. `reads` runs
+ * always, also where Redis refuses every write.
  */
-type RunsWhenFull = 'always' | 'never' | 'by first write';
+type RunsWhenFull = 'always' | 'never' | 'by first write' | 'reads';
 
 const flags: Readonly<Record<RunsWhenFull, string>> = {
   always: '#!lua flags=allow-oom\n',
   never: '#!lua\n',
+  reads: '#!lua flags=no-writes\n',
   'by first write': '',
 };
 
@@ -35,15 +37,15 @@ export const scripts = {
   disconnect: script('disconnect', 'always', 'transition', 'connections'),
   renew: script('renew', 'always', 'transition', 'connections'),
   connectionActivity: script('connection-activity', 'always', 'transition', 'connections'),
-  connectionList: script('connection-list', 'always', 'transition', 'connections'),
+  connectionList: script('connection-list', 'reads', 'transition', 'connections'),
   customStatus: script('custom-status', 'by first write', 'transition', 'customs'),
   customSweep: script('custom-sweep', 'always', 'transition', 'customs'),
-  privacyRead: script('privacy-read', 'always', 'transition'),
+  privacyRead: script('privacy-read', 'reads', 'transition'),
   privacyWrite: script('privacy-write', 'by first write', 'transition'),
   adopt: script('adopt', 'always', 'transition', 'connections'),
   sweep: script('sweep', 'always', 'transition'),
-  read: script('read', 'always', 'transition'),
-  readMany: script('read-many', 'always'),
+  read: script('read', 'reads', 'transition'),
+  readMany: script('read-many', 'reads'),
   heartbeats: script('heartbeats', 'always'),
   check: script('check', 'always'),
   claim: script('claim', 'always'),
