@@ -1,6 +1,13 @@
-import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import {
-  type EncodedMessage,
+  create,
+  type DescMessage,
+  type DescMethod,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
+import {
+  EncodedMessage,
   encodeMessage,
   type GrpcServer,
   type MethodDefinition,
@@ -8,11 +15,13 @@ import {
 } from '@pilotlight/grpc-server';
 import {
   PresenceService as PresenceContract,
+  StatusUpdateEventSchema,
   type SubscribeStatusUpdatesRequest,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { UserState } from '../../core/presence.ts';
 import { type EndableSink, type PresenceApi, tokenExpiryHeader } from '../../presence/presence-api.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
+import { Keepalive, keepaliveIntervalMs } from '../keepalive.ts';
 import { type ListBounds, maxItems, maxRequestBytes } from '../message-shape.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { admitTo, callerOf } from './caller.ts';
@@ -128,10 +137,18 @@ async function openWatch(
   stream: ServerStream<WatchEvent>,
   encoder: EventEncoder,
 ): Promise<void> {
+  const keepalive = new Keepalive(keepaliveIntervalMs(request.keepaliveIntervalMs), () => {
+    // What waits for the client is sign enough.
+    if (stream.queuedBytes === 0) stream.sendEncoded(keepaliveMessage);
+  });
   const sink: EndableSink = {
-    send: (event) => stream.sendEncoded(encoder.encode(event)),
+    send: (event) => {
+      keepalive.spoke();
+      return stream.sendEncoded(encoder.encode(event));
+    },
     end: (error) => stream.fail(toGrpcError(error)),
   };
+  stream.onClose(() => keepalive.stop());
   const watch = presence.watch(request.userId === '' ? null : request.userId, sink);
   if (watch.expiresAtMs !== Number.POSITIVE_INFINITY) {
     stream.setHeader(tokenExpiryHeader, String(watch.expiresAtMs));
@@ -140,6 +157,10 @@ async function openWatch(
   stream.onClose(() => void watch.close());
   await watch.add(request.watchUserIds);
 }
+
+const keepaliveMessage = new EncodedMessage(
+  toBinary(StatusUpdateEventSchema, create(StatusUpdateEventSchema, { keepalive: true })),
+);
 
 /** Fan-out offers one event to many streams in a row: it is encoded for the first. */
 class EventEncoder {

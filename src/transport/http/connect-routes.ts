@@ -18,6 +18,7 @@ import type { WatchEvent } from '../../presence/subscription.ts';
 import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { errorInfo, retryInfo } from '../grpc/errors.ts';
+import { Keepalive, keepaliveIntervalMs } from '../keepalive.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { blameCallers } from './connect-garbage.ts';
 import { retryAfterSeconds } from './http-errors.ts';
@@ -102,8 +103,11 @@ async function* watchEvents(
   let wake: () => void = () => {};
   let watch: RunningWatch | undefined;
   let ending: PresenceError | undefined;
+  let isKeepaliveDue = false;
+  let keepalive: Keepalive | undefined;
   const sink = {
     send(event: WatchEvent) {
+      keepalive?.spoke();
       queue.push(event);
       wake();
       return queue.length < maxQueuedEvents;
@@ -117,6 +121,10 @@ async function* watchEvents(
   signal.addEventListener('abort', aborted);
   try {
     await doorway.pass('SubscribeStatusUpdates', values.get(callerKey), (presence) => {
+      keepalive = new Keepalive(keepaliveIntervalMs(request.keepaliveIntervalMs), () => {
+        isKeepaliveDue = true;
+        wake();
+      });
       watch = presence.watch(request.userId === '' ? null : request.userId, sink);
       if (watch.expiresAtMs !== Number.POSITIVE_INFINITY) {
         responseHeader.set(tokenExpiryHeader, String(watch.expiresAtMs));
@@ -128,14 +136,19 @@ async function* watchEvents(
       const events = queue;
       queue = [];
       for (const event of events) yield toEvent(event);
+      if (isKeepaliveDue) {
+        isKeepaliveDue = false;
+        if (events.length === 0) yield { keepalive: true };
+      }
       if (events.length >= maxQueuedEvents) watch?.drained();
-      if (queue.length > 0 || ending || signal.aborted) continue;
+      if (queue.length > 0 || isKeepaliveDue || ending || signal.aborted) continue;
       await new Promise<void>((resolve) => {
         wake = resolve;
       });
     }
   } finally {
     signal.removeEventListener('abort', aborted);
+    keepalive?.stop();
     await watch?.close();
   }
 }
