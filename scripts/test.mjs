@@ -9,6 +9,8 @@ ensureDebianPackages({
   curl: ['curl', '--version'],
   openssl: ['openssl', 'version'],
   prometheus: ['promtool', '--version'],
+  nginx: ['/usr/sbin/nginx', '-v'],
+  haproxy: ['/usr/sbin/haproxy', '-v'],
   'python3-grpcio': ['/usr/bin/python3', '-c', 'import grpc'],
 });
 ensureDashboard();
