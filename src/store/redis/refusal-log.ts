@@ -19,7 +19,10 @@ const connectionQuietMs = 3000;
 /** Counts every refusal by code, and tells the operator of each once when it begins and once when it is over. */
 export class RefusalLog {
   readonly #log: Log;
-  readonly #counts = new Map<RefusalCode, number>();
+  readonly #counts = Object.fromEntries(Object.keys(refusalTable).map((code) => [code, 0])) as Record<
+    RefusalCode,
+    number
+  >;
   readonly #episodes = new Map<string, Episode & { readonly isReply: boolean }>();
 
   constructor(log: Log) {
@@ -27,8 +30,8 @@ export class RefusalLog {
   }
 
   /** How often each was met. */
-  get counts(): Readonly<Record<string, number>> {
-    return Object.fromEntries(this.#counts);
+  get counts(): Readonly<Record<RefusalCode, number>> {
+    return this.#counts;
   }
 
   /** Those not over, oldest first. */
@@ -38,7 +41,7 @@ export class RefusalLog {
 
   note(error: unknown, server: string): RefusalCode {
     const code = refusalCode(error);
-    this.#counts.set(code, (this.#counts.get(code) ?? 0) + 1);
+    this.#counts[code]++;
     const { isLogged, reason, action } = refusalTable[code];
     if (!isLogged) return code;
     const key = `${code} ${server}`;
