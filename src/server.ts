@@ -140,9 +140,11 @@ export class Server {
     const monitor = new Monitor(sources, log);
     this.#monitor = monitor;
     const transitions = this.#transitions;
+    this.#webSocket = new WebSocketTransport({ ...config, gate, sessions: this.#sessions, log });
     this.#http = new HttpTransport({
       ...config,
       ...shared,
+      webSocket: this.#webSocket,
       port: config.httpPort,
       version,
       notReadyReasons: sources.notReadyReasons,
@@ -155,7 +157,6 @@ export class Server {
         onTransitions: (listener) => transitions.listen(listener),
       },
     });
-    this.#webSocket = new WebSocketTransport({ ...config, gate, sessions: this.#sessions, log });
     this.#webSocket.attach(this.#http.server);
   }
 

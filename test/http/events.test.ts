@@ -193,6 +193,7 @@ async function startHttpAlone() {
     notReadyReasons: () => [],
     refused: () => [],
     metrics: { contentType: 'text/plain', text: async () => '' },
+    webSocket: { path: '/v1/connect', refusal: () => null },
     stats: {
       stats: () => undefined,
       recentTransitions: () => [],

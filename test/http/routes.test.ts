@@ -282,9 +282,9 @@ describe('HTTP API', () => {
       [
         'an unknown method',
         () => call('DELETE', '/v1/users/a/status'),
-        404,
+        405,
         'INVALID_ARGUMENT',
-        'there is no DELETE /v1/users/a/status',
+        'DELETE is not a method of /v1/users/a/status; it has GET, HEAD, OPTIONS, PUT',
       ],
     ];
     for (const [name, send, status, code, message] of cases) {

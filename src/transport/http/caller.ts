@@ -4,6 +4,7 @@ import type { Principal } from '../../core/principal.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
 import { answerError } from './http-errors.ts';
+import { type KnownPaths, pathOf } from './known-paths.ts';
 
 export function callerOf({ headers, ip }: Pick<FastifyRequest, 'headers' | 'ip'>): Caller {
   return { authorization: headers.authorization, address: ip };
@@ -16,8 +17,8 @@ declare module 'fastify' {
   }
 }
 
-/** What anybody may ask: probes, which say nothing of anybody. */
-const openRoutes: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+/** What anybody may ask: probes, which say nothing of anybody, and sessions, whose credentials come later. */
+const openRoutes: ReadonlySet<string> = new Set(['/livez', '/readyz', '/v1/connect']);
 /** What passes the gate by itself, call by call. */
 const callRoutes = /^\/(?:v1\/(?:users|events|tokens)|presence\.v1\.PresenceService)\//;
 
@@ -31,12 +32,14 @@ export function refuseWhenBusy(app: FastifyInstance, gate: Gate): void {
 }
 
 /** Everything else is for operators: dashboard, metrics, statistics, the API's description, and what there is not. */
-export function guardOperatorRoutes(app: FastifyInstance, gate: Gate): void {
+export function guardOperatorRoutes(app: FastifyInstance, gate: Gate, paths: KnownPaths): void {
   app.decorateRequest('operator', null);
   // After the hooks of CORS, so that a page can read why it was refused.
   app.addHook('preParsing', async (request, reply) => {
     const route = request.routeOptions.url ?? '';
     if (request.method === 'OPTIONS' || openRoutes.has(route) || callRoutes.test(`${route}/`)) return;
+    // A method that a path does not have: the answer says only what the documentation does.
+    if (request.is404 && paths.methodsOf(pathOf(request)).length > 0) return;
     try {
       request.operator = await gate.operate(callerOf(request));
     } catch (error) {

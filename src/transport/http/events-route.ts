@@ -84,7 +84,9 @@ async function openStream(
   sink: EventSink,
 ): Promise<void> {
   const watchUserIds = watchedUsers(request.raw.url as string);
-  const watch = presence.watch(request.query.user_id ?? null, sink);
+  const isHead = request.method === 'HEAD';
+  // Asking for the head alone connects nobody.
+  const watch = presence.watch(isHead ? null : (request.query.user_id ?? null), sink);
   const stream = streams.add(reply.raw, {
     drained: () => sink.drained(watch),
     closed: () => void watch.close(),
@@ -97,7 +99,8 @@ async function openStream(
     throw error;
   }
   stream.open(reply);
-  sink.introduced();
+  if (isHead) stream.end();
+  else sink.introduced();
 }
 
 /** A watcher's events as text. An id is sent only with what leaves nothing untold before it. */

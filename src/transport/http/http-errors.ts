@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 import { errorCatalogue, PresenceError } from '../../core/errors.ts';
 import type { Log } from '../../observe/log.ts';
+import { closeLingering } from './unread-body.ts';
 
 /** The spec's error body. */
 export interface ErrorBody {
@@ -39,15 +40,6 @@ export function answerErrors(app: FastifyInstance, maxBodyBytes: number, log: Lo
     if (known.code === 'INTERNAL') log.error({ err: error }, 'internal error');
     answerError(reply, known);
   });
-  app.setNotFoundHandler((request, reply) => {
-    const path = request.url.split('?')[0] as string;
-    const error = new PresenceError(
-      'INVALID_ARGUMENT',
-      `there is no ${request.method} ${path.slice(0, 200)}`,
-    );
-    // The one status that is HTTP's own: proxies, browsers and probes go by it.
-    answerError(reply, error, 404);
-  });
 }
 
 /** @param status default: the catalogue's */
@@ -72,13 +64,16 @@ export function refuseSocket(error: NodeJS.ErrnoException, socket: Socket): void
     socket.destroy();
     return;
   }
-  const [status, problem] = socketProblem(error);
+  answerSocket(socket, ...socketProblem(error));
+}
+
+/** An answer where there is no request to answer, and the end of the connection. */
+export function answerSocket(socket: Socket, status: string, problem: PresenceError): void {
   const body = JSON.stringify(errorBody(problem));
-  socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-    // Not left to a client that may never close its side.
-    () => socket.destroy(),
+  socket.write(
+    `HTTP/1.1 ${status}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
+  closeLingering.call(socket);
 }
 
 function socketProblem({ code }: NodeJS.ErrnoException): [status: string, problem: PresenceError] {
@@ -110,11 +105,17 @@ function toPresenceError(error: FastifyError, maxBodyBytes: number): PresenceErr
     case 'FST_ERR_MAX_PARAM_LENGTH':
       return PresenceError.invalidArgument('the URL', 'is malformed');
     default:
+      if (decodingErrors.test(error.code)) {
+        return PresenceError.invalidArgument('the body', 'is not what content-encoding says');
+      }
       return isOfTheCaller(error)
         ? PresenceError.invalidArgument('the request', 'is not one that this server takes')
         : PresenceError.from(error);
   }
 }
+
+/** Of zlib and of brotli. */
+const decodingErrors = /^(?:Z_|ERR__ERROR_)/;
 
 /** What the framework refuses by itself, such as a QUERY without a content type. */
 function isOfTheCaller({ code, statusCode = 500 }: FastifyError): boolean {

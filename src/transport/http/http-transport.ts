@@ -1,4 +1,4 @@
-import type { Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Server as TlsServer } from 'node:tls';
 import { createContextValues } from '@connectrpc/connect';
@@ -15,18 +15,23 @@ import type { Tracing } from '../../observe/tracing.ts';
 import type { Gate } from '../../security/gate.ts';
 import type { TlsFiles } from '../../security/tls.ts';
 import { Doorway } from '../presence-calls.ts';
+import { decodeBodies } from './body-decoding.ts';
 import { callerOf, guardOperatorRoutes, refuseWhenBusy } from './caller.ts';
 import { callerKey, connectRoutes, toConnectError } from './connect-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { EventStreams } from './event-stream.ts';
 import { eventsRoute } from './events-route.ts';
+import { refuseExpectations } from './expectations.ts';
 import { answerError, answerErrors, refuseSocket } from './http-errors.ts';
+import { answerOptions, answerUnknown, KnownPaths } from './known-paths.ts';
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
 import { isAllowedOrigin } from './origins.ts';
 import { privacyRoutes } from './privacy-routes.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
 import { tokenRoutes } from './token-routes.ts';
+import { HttpResponse } from './unread-body.ts';
 import { usersRoutes } from './users-routes.ts';
+import { type WebSocketDoor, WebSocketRoute } from './web-socket-route.ts';
 
 export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly host: string;
@@ -42,6 +47,7 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly requestTimeoutMs: number;
   readonly maxBulkUsers: number;
   readonly stats: StatsSource;
+  readonly webSocket: WebSocketDoor;
   /** Version of the program, for the OpenAPI document. */
   readonly version: string;
   readonly log: Log;
@@ -97,10 +103,11 @@ export class HttpTransport {
 
   #createApp(): FastifyInstance {
     const { gate, tls, allowedOrigins, maxBulkUsers, requestTimeoutMs, log, tracing } = this.#options;
+    const webSocket = new WebSocketRoute(this.#options.webSocket);
     const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
       bodyLimit: maxBodyBytes,
-      ...listenerOptions(tls, requestTimeoutMs),
+      ...listenerOptions(tls, requestTimeoutMs, webSocket.shouldUpgrade),
       clientErrorHandler: refuseSocket,
       requestTimeout: requestTimeoutMs,
       // Longer than proxies keep theirs, so that they do not send into a connection that closes.
@@ -123,7 +130,14 @@ export class HttpTransport {
     // Messages are written by protobuf-es, in full and as they are; the response schemas describe, they do not filter.
     app.setSerializerCompiler(() => JSON.stringify);
     answerErrors(app, maxBodyBytes, log);
-    app.addHook('onRequest', async ({ headers, url }) => {
+    refuseExpectations(app, maxBodyBytes);
+    const paths = new KnownPaths(app, isRpc);
+    app.setNotFoundHandler((request, reply) => answerUnknown(paths, request, reply));
+    app.addHook('onRequest', async ({ headers, url, raw }) => {
+      if (headers.host === undefined && raw.httpVersionMinor > 0) {
+        throw PresenceError.invalidArgument('Host', 'is required');
+      }
+      headers.host ??= 'localhost';
       // What cannot be put together to a URL would fail later, in the middle of an answer.
       if (!URL.canParse(url, `http://${headers.host}`)) {
         throw PresenceError.invalidArgument('the URL or the Host header', 'is malformed');
@@ -140,7 +154,25 @@ export class HttpTransport {
         tracing.continue(caller, done);
       });
     }
-    guardOperatorRoutes(app, gate);
+    app.addHook('onRequest', async (request, reply) => {
+      const { method, headers } = request;
+      if (method === 'OPTIONS' && !(headers.origin && headers['access-control-request-method'])) {
+        answerOptions(paths, request, reply);
+        return reply;
+      }
+      // The library of Connect answers for all methods of its routes, and does not say which it has.
+      if (method !== 'POST' && isRpc(request.routeOptions.url)) {
+        answerUnknown(paths, request, reply);
+        return reply;
+      }
+    });
+    guardOperatorRoutes(app, gate, paths);
+    // Not for the handler of what was not found, which would have the body read first.
+    app.addHook('preParsing', async (request, reply) => {
+      if (!request.is404) return;
+      answerUnknown(paths, request, reply);
+      return reply;
+    });
     refuseWhenBusy(app, gate);
     app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
     app.register(helmet, {
@@ -150,6 +182,8 @@ export class HttpTransport {
     });
     app.register(swagger, openApi(this.#options.version));
     app.register(async (api) => {
+      decodeBodies(api);
+      webSocket.register(api);
       usersRoutes(api, { doorway: this.#json, maxBulkUsers });
       privacyRoutes(api, this.#json);
       tokenRoutes(api, this.#json);
@@ -165,14 +199,26 @@ export class HttpTransport {
       readMaxBytes: maxBodyBytes,
       shutdownTimeoutMs: 0,
     });
-    app.register(dashboardRoutes);
+    app.register(dashboardRoutes, { paths });
     return app;
   }
 }
 
+function isRpc(url: string | undefined): boolean {
+  return url?.startsWith(`/${PresenceContract.typeName}/`) ?? false;
+}
+
 /** Fastify gives the server another type with `https`; what is used of it here is the same. */
-function listenerOptions(tls: TlsFiles | undefined, requestTimeoutMs: number): object {
+function listenerOptions(
+  tls: TlsFiles | undefined,
+  requestTimeoutMs: number,
+  shouldUpgradeCallback: (request: IncomingMessage) => boolean,
+): object {
   const options = {
+    shouldUpgradeCallback,
+    ServerResponse: HttpResponse,
+    // Answered with the documented body instead.
+    requireHostHeader: false,
     maxHeaderSize: maxHeadBytes,
     headersTimeout: requestTimeoutMs,
     // Node looks for those who are too slow this often.

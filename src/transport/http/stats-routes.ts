@@ -93,6 +93,7 @@ export function statsRoutes(
       }, transitionIntervalMs);
       ends.push(() => clearInterval(timer));
       stream.open(reply);
+      if (request.method === 'HEAD') stream.end();
     },
   );
 }

@@ -8,11 +8,13 @@ import type { Session } from '../../presence/session.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
-import { retryAfterSeconds } from '../http/http-errors.ts';
+import { answerSocket } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
+import type { HandshakeRefusal, WebSocketDoor } from '../http/web-socket-route.ts';
 import { type ListBounds, maxItems } from '../message-shape.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
 import { toRequest, type WelcomeFacts } from '../session/frames.ts';
+import { malformedHandshake } from './handshake.ts';
 import { WebSocketLink } from './websocket-link.ts';
 
 export interface WebSocketTransportOptions extends WelcomeFacts, ListBounds {
@@ -44,7 +46,8 @@ class SessionSocket extends WebSocket {
 }
 
 /** The WebSocket face of the server: sessions on `/v1/connect`, as JSON or protobuf by subprotocol. */
-export class WebSocketTransport {
+export class WebSocketTransport implements WebSocketDoor {
+  readonly path = webSocketPath;
   readonly #options: WebSocketTransportOptions;
   readonly #formats: ReadonlyMap<string, FrameFormat>;
   readonly #sockets = new Set<SessionSocket>();
@@ -72,18 +75,21 @@ export class WebSocketTransport {
       perMessageDeflate: false,
       handleProtocols: (offered) => this.#choose(offered) ?? false,
     });
-    this.#server.on('wsClientError', (_error, socket) => refuse(socket, 400, 'the handshake is not valid'));
+    this.#server.on('wsClientError', (error, socket) =>
+      answerSocket(
+        socket as Socket,
+        '400 Bad Request',
+        PresenceError.invalidArgument('the handshake', `is not valid: ${error.message}`),
+      ),
+    );
   }
 
-  /** Takes the upgrades of a server; those of other paths are refused. */
+  /** Takes the upgrades of a server, which has asked `refusal` before. */
   attach(server: Server): void {
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', ignoreError);
-      const refusal = this.#refusal(request);
-      if (refusal) {
-        refuse(socket, ...refusal);
-        return;
-      }
+      // It may stand in a list of which nothing else is offered here.
+      request.headers.upgrade = 'websocket';
       this.#server.handleUpgrade(request, socket, head, (webSocket) =>
         this.#accept(webSocket as SessionSocket, socket as Socket, callerOf(request)),
       );
@@ -102,22 +108,22 @@ export class WebSocketTransport {
     return { connections: this.#sockets.size, queuedBytes };
   }
 
-  #refusal(
-    request: IncomingMessage,
-  ): [status: number, reason: string, retryAfterMs?: number | undefined] | null {
-    const { headers, url = '' } = request;
-    const path = url.split('?', 1)[0];
-    if (path !== webSocketPath) return [404, `there is no ${path}`];
+  refusal(request: IncomingMessage): HandshakeRefusal | null {
+    const malformed = malformedHandshake(request);
+    if (malformed) return malformed;
+    const { headers } = request;
     if (!isAllowedOrigin(headers.origin, headers.host, this.#options.allowedOrigins)) {
-      return [403, 'pages of this origin may not connect; see ALLOWED_ORIGINS'];
+      const reason = 'pages of this origin may not connect; see ALLOWED_ORIGINS';
+      return { status: 403, error: new PresenceError('UNAUTHORIZED', reason) };
     }
     const offered = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
     if (this.#choose(offered) === undefined) {
-      return [400, `offer the subprotocol ${jsonSubprotocol} or ${protoSubprotocol}`];
+      const problem = `must offer ${jsonSubprotocol} or ${protoSubprotocol}`;
+      return { status: 400, error: PresenceError.invalidArgument('Sec-WebSocket-Protocol', problem) };
     }
     const { sessions, gate } = this.#options;
-    const refusal = sessions.refusal() ?? (gate.limits.mayCome() ? null : busy());
-    return refusal && [503, refusal.message, refusal.retryAfterMs];
+    const error = sessions.refusal() ?? (gate.limits.mayCome() ? null : busy());
+    return error && { status: 503, error };
   }
 
   #choose(offered: Iterable<string>): string | undefined {
@@ -192,33 +198,6 @@ function onPing(this: WebSocket, data: Buffer): void {
 function onPong(this: WebSocket): void {
   (this as SessionSocket).session?.receiveControl();
 }
-
-function refuse(socket: Duplex, status: number, reason: string, retryAfterMs?: number): void {
-  const body = `${JSON.stringify({ success: false, error: { code: refusalCodes[status], message: reason } })}\n`;
-  const head = [
-    `HTTP/1.1 ${status} ${refusalPhrases[status]}`,
-    'Connection: close',
-    'Content-Type: application/json',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    ...(retryAfterMs === undefined ? [] : [`Retry-After: ${retryAfterSeconds(retryAfterMs)}`]),
-  ];
-  // Not left to a client that may never close its side.
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
-}
-
-const refusalPhrases: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  403: 'Forbidden',
-  404: 'Not Found',
-  503: 'Service Unavailable',
-};
-
-const refusalCodes: Readonly<Record<number, string>> = {
-  400: 'INVALID_ARGUMENT',
-  403: 'UNAUTHORIZED',
-  404: 'INVALID_ARGUMENT',
-  503: 'RATE_LIMITED',
-};
 
 /** 'close' follows, and is where things are cleaned up. */
 function ignoreError(): void {}
