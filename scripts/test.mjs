@@ -6,6 +6,7 @@ ensureDebianPackages({
   'redis-server': ['redis-server', '--version'],
   chromium: ['chromium', '--version'],
   'nghttp2-client': ['h2load', '--version'],
+  faketime: ['faketime', '--version'],
   curl: ['curl', '--version'],
   openssl: ['openssl', 'version'],
   prometheus: ['promtool', '--version'],

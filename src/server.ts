@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config.ts';
 import { isLoopback } from './config-security.ts';
+import { type Clock, monotonicClock, wallClock } from './core/clock.ts';
 import type { Log } from './observe/log.ts';
 import { Metrics } from './observe/metrics.ts';
 import { Monitor, type Sources } from './observe/monitor.ts';
@@ -56,6 +57,8 @@ export class Server {
   readonly #config: Config;
   readonly #log: Log;
   readonly #nodeId = randomUUID();
+  /** As the engine has it: its own, or this machine's for that of Redis. */
+  readonly #clock: Clock;
   readonly #store: MemoryStore | RedisStore;
   readonly #hub: WatchHub;
   readonly #connections: Connections;
@@ -81,7 +84,9 @@ export class Server {
   constructor(config: Config, log: Log) {
     this.#config = config;
     this.#log = log;
-    this.#store = createStore(config, this.#nodeId, log);
+    this.#clock = config.redisUrl === undefined ? monotonicClock() : wallClock;
+    const { nowMs } = this.#clock;
+    this.#store = createStore(config, this.#nodeId, this.#clock, log);
     const tracing = new Tracing();
     const store = tracing.around<MemoryStore | RedisStore>(this.#store, 'store', tracedStoreCalls);
     this.#hub = new WatchHub({
@@ -90,10 +95,11 @@ export class Server {
       maxWatchedUsers: config.maxWatchedUsers,
       ttlMs: config.ttlMs,
       lastSeenTtlMs: config.lastSeenTtlMs,
+      nowMs,
       log,
       tracing,
     });
-    this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs: Date.now, log });
+    this.#transitions = new TransitionLog({ hub: this.#hub, ttlMs: config.ttlMs, nowMs, log });
     this.#connections = new Connections({ store, ttlMs: config.ttlMs, log });
     this.#directory = createDirectory(config, this.#store, log);
     this.#revocations = config.auth.includes('jwt')
@@ -269,7 +275,7 @@ export class Server {
       ttlMs,
       heartbeatIntervalMs,
       overview: this.#store instanceof RedisStore ? this.#store.overview : this.#store,
-      nowMs: Date.now,
+      nowMs: this.#clock.nowMs,
       isEngineAvailable: () => this.#store.available,
       notReadyReasons: () => this.#notReadyReasons,
       redis: () => this.#redisStats(),
@@ -293,8 +299,8 @@ export class Server {
   }
 }
 
-function createStore(config: Config, nodeId: string, log: Log): MemoryStore | RedisStore {
-  if (config.redisUrl === undefined) return new MemoryStore({ ...config, clock: { nowMs: Date.now } });
+function createStore(config: Config, nodeId: string, clock: Clock, log: Log): MemoryStore | RedisStore {
+  if (config.redisUrl === undefined) return new MemoryStore({ ...config, clock });
   return new RedisStore({
     ...config,
     url: config.redisUrl,

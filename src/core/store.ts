@@ -118,9 +118,3 @@ export interface FeedListener {
   /** Transitions of a followed partition were missed for good: what is known of its users must be read again. */
   lost(partition: number): void;
 }
-
-/** Where time comes from, for what has no engine clock of its own. */
-export interface Clock {
-  /** Unix ms; may stand still, never goes back. */
-  nowMs(): number;
-}

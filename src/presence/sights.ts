@@ -5,7 +5,10 @@ import { nextFaceChangeMs, seenBy, type Viewer } from '../core/sight.ts';
 export interface SightsOptions {
   /** How long an OFFLINE user is remembered, ms. */
   readonly lastSeenTtlMs: number;
-  /** Unix ms; default: this machine's clock. Only for what ends unseen by the engine: custom statuses of hidden users. */
+  /**
+   * Unix ms, as the engine's clock has it; default: this machine's clock. Only for what ends unseen by the engine: custom
+   * statuses of hidden users.
+   */
   readonly nowMs?: () => number;
 }
 

@@ -1,3 +1,4 @@
+import type { Clock } from '../core/clock.ts';
 import { liveConnections } from '../core/connections.ts';
 import type { CustomStatusRequest } from '../core/custom-status.ts';
 import { DeadlineWheel } from '../core/deadline-wheel.ts';
@@ -18,7 +19,6 @@ import {
 import type { Privacy, PrivacyChange } from '../core/privacy.ts';
 import { changePrivacy } from '../core/privacy-change.ts';
 import type {
-  Clock,
   ConnectionOpened,
   ConnectionOpening,
   ConnectionRenewal,

@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/core/store.ts';
+import type { Clock } from '../../src/core/clock.ts';
 
 /** A clock that stands until it is told to go on. */
 export class FakeClock implements Clock {
@@ -8,9 +8,7 @@ export class FakeClock implements Clock {
     this.#nowMs = startMs;
   }
 
-  nowMs(): number {
-    return this.#nowMs;
-  }
+  readonly nowMs = (): number => this.#nowMs;
 
   advance(ms: number): void {
     this.#nowMs += ms;

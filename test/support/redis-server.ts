@@ -39,6 +39,7 @@ export class RedisServer {
   readonly #folder: string;
   readonly #options: readonly string[];
   #first: readonly string[] = [];
+  #environment: Readonly<Record<string, string>> = {};
   #process: ChildProcess | undefined;
 
   constructor(port: number, folder: string, options: readonly string[]) {
@@ -47,13 +48,18 @@ export class RedisServer {
     this.#options = options;
   }
 
-  /** @param prepare makes files in the folder, and answers what goes before all options on the command line */
+  /**
+   * @param prepare makes files in the folder, and answers what goes before all options on the command line
+   * @param environment added to this process' own
+   */
   static async start(
     options: readonly string[] = [],
     prepare: (folder: string) => Promise<readonly string[]> = async () => [],
+    environment: Readonly<Record<string, string>> = {},
   ): Promise<RedisServer> {
     const folder = temporaryFolder('redis');
     const server = new RedisServer(await freePort(), folder, options);
+    server.#environment = environment;
     server.#first = await prepare(folder);
     await server.run();
     return server;
@@ -87,7 +93,7 @@ export class RedisServer {
         '',
         ...this.#options,
       ],
-      { stdio: ['ignore', 'ignore', 'inherit'] },
+      { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, ...this.#environment } },
     );
     const failed = once(child, 'error').then(([error]) => {
       throw new Error('redis-server does not start; install the Debian package redis-server', {
