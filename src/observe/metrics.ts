@@ -95,6 +95,11 @@ export const metricTable = {
     help: 'Followed partitions whose feed is not caught up.',
     labels: [],
   },
+  pilotlight_mixed_ttls: {
+    type: 'gauge',
+    help: '1 while live servers have different USER_STATUS_TTL, so that last seen may be wrong by the difference, else 0.',
+    labels: [],
+  },
   pilotlight_expiry_lateness_seconds: {
     type: 'histogram',
     help: "From a lease's deadline to the user being judged OFFLINE.",
@@ -223,6 +228,7 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
     pilotlight_feed_losses_total: one(hub.losses),
     pilotlight_feed_unknown_entries_total: known(redis?.unknownEntries),
     pilotlight_feed_lagging_partitions: known(redis?.silentPartitions),
+    pilotlight_mixed_ttls: known(redis && Number(redis.hasMixedTtls)),
     pilotlight_expiry_lateness_seconds: buckets(
       'pilotlight_expiry_lateness_seconds',
       transitions.expiryLateness,

@@ -14,6 +14,8 @@ export interface RedisStats {
   readonly sweepSeconds: Histogram;
   /** Partitions that this node sweeps now. */
   readonly ownedPartitions: number;
+  /** Whether live nodes have different USER_STATUS_TTL. */
+  readonly hasMixedTtls: boolean;
   /** Gaps in the feed that were closed from the log. */
   readonly gapsClosed: number;
   /** Log entries and messages that a newer server wrote, and this one skipped. */

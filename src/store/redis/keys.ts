@@ -12,9 +12,10 @@
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` what it says, a line each; `k` type and version of that; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
- * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms, `judge` ms: no lease is judged before; `epoch`: another one means that the partition's data went | none |
+ * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms: when a node last asked for it, `judge` ms: no lease is judged before, `resumed` ms: when the last outage was over, `back` ms: how far the clock went back, until leases are counted anew; `epoch`: another one means that the partition's data went | none |
  * | `user:directory` | set | users that there are, kept by the application; named by USER_DIRECTORY_KEY | yours |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
+ * | `presence:leases` | hash | live node -> its USER_STATUS_TTL, ms | none |
  * | `presence:evicted:NODE` | list | sessions of a node that lost their place to newer ones | 1 min |
  * | `presence:report:NODE` | string | what a node tells the others of itself, JSON | 5 s |
  * | `presence:revocations` | hash | `user:ID` or `token:JTI` -> revoked at ms, expires ms; `@` revision | with the last to expire |
@@ -97,6 +98,10 @@ export class Keys {
 
   nodes(): string {
     return `${this.#starts[0]}presence:nodes`;
+  }
+
+  leases(): string {
+    return `${this.#starts[0]}presence:leases`;
   }
 
   evicted(nodeId: string): string {

@@ -101,6 +101,7 @@ export class RedisStore implements PresenceStore {
       keys,
       sweeps: options.sweeps ?? true,
       onDataGone: (partitions) => this.#restore(partitions),
+      onOutage: () => this.#onRenewalWanted(),
       onEvicted: (connectionId) => this.#onEvicted(connectionId),
     });
     this.#outsideWrites = new OutsideWrites({

@@ -5,6 +5,7 @@ import type { Keys } from './keys.ts';
 import { pieces } from './pieces.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { scripts } from './scripts.ts';
+import { batches, type FoundUsers, usersJudgedAtOnce } from './sweep-batches.ts';
 
 export interface SweeperOptions extends LeasePolicy {
   readonly engine: RedisEngine;
@@ -19,6 +20,8 @@ export interface SweeperOptions extends LeasePolicy {
   readonly onEvicted: (connectionId: string) => void;
   /** Called with partitions whose data went: Redis was emptied, or is another. */
   readonly onDataGone: (partitions: readonly number[]) => void;
+  /** The engine was away, or its clock was stepped: what vouches for users is to be renewed soon. */
+  readonly onOutage: () => void;
 }
 
 /** How often due users are looked for. The lateness of an OFFLINE is about half of it, and the way to the watcher. */
@@ -33,16 +36,13 @@ const ownershipMs = 700;
 const mostParts = 6;
 const fewestPartitions = 12;
 const usersLookedAt = 500;
-/** Users judged by calls that are sent together: about 5 ms of Redis. */
-const usersJudgedAtOnce = 200;
 
-/** A pause in sweeping that means an outage: heartbeats may have been lost in it. Longer than taking over lasts. */
+/** How long the engine must have been away for heartbeats to be missed: 2 s, with a TTL under 4 s half of it, at least 1 s. */
 function outageMs(ttlMs: number): number {
-  return Math.min(2000, Math.max(1000, ttlMs / 8));
+  return Math.min(2000, Math.max(1000, ttlMs / 2));
 }
-
-/** What check.lua found in a partition; the position is that of its key, from 1. */
-type FoundUsers = [position: number, ...users: string[]];
+/** What partitions noticed at about the same time is logged once. */
+const gatherMs = 300;
 
 type Judge = (partition: number, users: readonly string[]) => Promise<void>;
 
@@ -52,6 +52,8 @@ export interface SweeperStats {
   readonly expired: number;
   /** Leases that got one more TTL because of an outage. */
   readonly extended: number;
+  /** Whether live nodes have different USER_STATUS_TTL. */
+  readonly hasMixedTtls: boolean;
   /** Latest judgement after its time, ms. */
   readonly maxLatenessMs: number;
   /** One look at what is due, and judging it, seconds. */
@@ -73,6 +75,14 @@ export class Sweeper {
   /** What is under way, by the first partition of its group. */
   readonly #claiming = new Map<number, Promise<void>>();
   readonly #sweeping = new Map<number, Promise<void>>();
+  readonly #rebasing = new Map<number, Promise<void>>();
+  /** Partitions that noticed an outage, and are not logged yet. */
+  readonly #outages = new Set<number>();
+  #outageTimer: NodeJS.Timeout | undefined;
+  /** The longest lease of all nodes. */
+  #longestTtlMs: number;
+  /** Lengths of leases among the nodes, if there are several, as logged last. */
+  #mixedTtls = '';
   #nodes: readonly string[] = [];
   #announcing: Promise<void> | undefined;
   #claimTimer: NodeJS.Timeout | undefined;
@@ -85,6 +95,7 @@ export class Sweeper {
 
   constructor(options: SweeperOptions) {
     this.#options = options;
+    this.#longestTtlMs = options.ttlMs;
     this.#allPartitions = Array.from({ length: options.partitions }, (_, partition) => partition);
   }
 
@@ -99,7 +110,9 @@ export class Sweeper {
     this.#stopped = true;
     clearInterval(this.#claimTimer);
     clearInterval(this.#sweepTimer);
-    await Promise.all([this.#announcing, ...this.#claiming.values(), ...this.#sweeping.values()]);
+    clearTimeout(this.#outageTimer);
+    const running = [this.#claiming, this.#sweeping, this.#rebasing].flatMap((it) => [...it.values()]);
+    await Promise.all([this.#announcing, ...running]);
     const { engine, log } = this.#options;
     this.#owned.clear();
     if (!engine.available) return;
@@ -121,6 +134,7 @@ export class Sweeper {
       ownedPartitions: this.#ownedNow().filter((partition) => !this.#failing.has(partition)).length,
       expired: this.#expired,
       extended: this.#extended,
+      hasMixedTtls: this.#mixedTtls !== '',
       maxLatenessMs: this.#maxLatenessMs,
       sweepSeconds: this.#sweepSeconds,
     };
@@ -149,23 +163,71 @@ export class Sweeper {
   }
 
   async #announce(lifeMs: number): Promise<void> {
-    const { engine, keys, nodeId } = this.#options;
+    const { engine, keys, nodeId, ttlMs } = this.#options;
     const isFirst = this.#nodes.length === 0;
-    const [nodes, evicted] = await engine.run<[string[], string[]]>(
+    const [nodes, evicted, leases] = await engine.run<[string[], string[], string[]]>(
       0,
       scripts.nodes,
-      [keys.nodes(), keys.evicted(nodeId)],
-      [nodeId, String(lifeMs)],
+      [keys.nodes(), keys.evicted(nodeId), keys.leases()],
+      [nodeId, String(lifeMs), String(ttlMs)],
     );
     this.#nodes = nodes;
+    this.#compareLeases(leases);
     for (const connectionId of evicted) this.#options.onEvicted(connectionId);
     if (isFirst && lifeMs > 0) this.#claimNow();
+  }
+
+  /** Nodes should not differ: each takes its own USER_STATUS_TTL off a deadline to learn when the lease was renewed. */
+  #compareLeases(leases: readonly string[]): void {
+    const ttls = [...new Set(leases.filter((lease) => lease !== '').map(Number))].sort((a, b) => a - b);
+    this.#longestTtlMs = Math.max(this.#options.ttlMs, ...ttls);
+    const mixed = ttls.length > 1 ? ttls.join(', ') : '';
+    if (mixed === this.#mixedTtls) return;
+    this.#mixedTtls = mixed;
+    if (mixed === '') return;
+    this.#options.log.warn(
+      { ttlsMs: ttls, ownTtlMs: this.#options.ttlMs },
+      'servers have different USER_STATUS_TTL: last seen may be wrong by as much as they differ',
+    );
+  }
+
+  #noticeOutage(partitions: readonly number[]): void {
+    if (partitions.length === 0 || this.#stopped) return;
+    for (const partition of partitions) this.#outages.add(partition);
+    this.#outageTimer ??= setTimeout(() => {
+      const { log, ttlMs, onOutage } = this.#options;
+      log.warn(
+        { partitions: this.#outages.size, ttlMs },
+        'redis was away, stood still or had its clock stepped: leases get one more TTL',
+      );
+      this.#outageTimer = undefined;
+      this.#outages.clear();
+      onOutage();
+    }, gatherMs);
+  }
+
+  /** Redis' clock went back: leases that were given before it end when they would have. */
+  async #rebase(partition: number): Promise<void> {
+    const { engine, keys, disconnectGraceMs, log } = this.#options;
+    const args = [this.#longestTtlMs, disconnectGraceMs].map(String);
+    const run = () =>
+      engine.run<0 | 1>(
+        partition,
+        scripts.rebase,
+        [keys.deadlines(partition), keys.sweeper(partition)],
+        [...args, keys.startOf(partition), String(usersJudgedAtOnce)],
+      );
+    try {
+      while (!this.#stopped && (await run()) === 1);
+    } catch (error) {
+      log.debug({ err: error }, 'leases not counted anew yet');
+    }
   }
 
   async #claim(group: readonly number[], isWanted: (partition: number) => boolean): Promise<void> {
     const { engine, keys, nodeId, ttlMs, log } = this.#options;
     const startMs = performance.now();
-    const [owned, outages, epochs] = await engine.run<[number[], number[], string[]]>(
+    const [owned, outages, epochs, backs] = await engine.run<[number[], number[], string[], number[]]>(
       group[0] as number,
       scripts.claim,
       group.map((partition) => keys.sweeper(partition)),
@@ -177,11 +239,16 @@ export class Sweeper {
         ...group.map((partition) => (isWanted(partition) ? '1' : '0')),
       ],
     );
-    if (outages.length > 0) {
-      log.warn({ partitions: outages.length, ttlMs }, 'nobody swept for a while: leases get one more TTL');
+    const partitionAt = (position: number) => group[position - 1] as number;
+    this.#noticeOutage(outages.map(partitionAt));
+    if (backs.length > 0 && this.#rebasing.size === 0) {
+      log.warn({ partitions: backs.length }, "redis' clock went back: leases are counted anew");
+    }
+    for (const partition of backs.map(partitionAt)) {
+      once(this.#rebasing, [partition], () => this.#rebase(partition));
     }
     for (const partition of group) this.#owned.delete(partition);
-    for (const position of owned) this.#owned.set(group[position - 1] as number, startMs);
+    for (const position of owned) this.#owned.set(partitionAt(position), startMs);
     this.#watchEpochs(group, epochs);
   }
 
@@ -286,7 +353,7 @@ export class Sweeper {
 
   async #judge(partition: number, users: readonly string[]): Promise<void> {
     const { engine, keys, ttlMs, disconnectGraceMs, lastSeenTtlMs } = this.#options;
-    const [expired, extended, latenessMs] = await engine.run<[number, number, number]>(
+    const [expired, extended, latenessMs, isOutage] = await engine.run<[number, number, number, 0 | 1]>(
       partition,
       scripts.sweep,
       [
@@ -296,29 +363,20 @@ export class Sweeper {
         keys.sweeper(partition),
         ...users.flatMap((user) => [keys.status(user), keys.meta(user), keys.connections(user)]),
       ],
-      [String(ttlMs), String(disconnectGraceMs), String(lastSeenTtlMs), keys.channel(partition), ...users],
+      [
+        String(ttlMs),
+        String(disconnectGraceMs),
+        String(lastSeenTtlMs),
+        keys.channel(partition),
+        String(outageMs(ttlMs)),
+        ...users,
+      ],
     );
+    if (isOutage) this.#noticeOutage([partition]);
     this.#expired += expired;
     this.#extended += extended;
     this.#maxLatenessMs = Math.max(this.#maxLatenessMs, latenessMs);
   }
-}
-
-/** Calls that are sent together, since each takes a round trip; not more users than Redis should do before it serves others. */
-function batches(found: readonly FoundUsers[], part: readonly number[]): (readonly [number, string[]])[][] {
-  const together: (readonly [number, string[]])[][] = [];
-  let room = 0;
-  for (const [position, ...users] of found) {
-    for (const some of pieces(users, usersJudgedAtOnce)) {
-      if (some.length > room) {
-        together.push([]);
-        room = usersJudgedAtOnce;
-      }
-      together.at(-1)?.push([part[position - 1] as number, some]);
-      room -= some.length;
-    }
-  }
-  return together;
 }
 
 /** Begins work on a group unless some is under way. */

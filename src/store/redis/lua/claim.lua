@@ -1,35 +1,40 @@
--- Takes or renews the right to sweep partitions, and gives up others. An owner who has not swept for longer than an
--- outage lasts, whoever it was, means that heartbeats may have been lost: then no lease is judged for one more lease.
+-- Takes or renews the right to sweep partitions, and gives up others.
 --
 -- KEYS sweeper of each partition
 -- ARGV 1 node, 2 life of an ownership ms, 3 outage ms, 4 lease ms, then for each partition 1 = wanted, 0 = give up
--- Returns { positions in KEYS (from 1) that the node now owns }, { those whose judgement is put off by an outage } and
--- { the epoch of each partition }: another epoch than before means that the partition's data went.
+-- Returns { positions in KEYS (from 1) that the node now owns }, { those whose judgement is put off by an outage }, { the
+-- epoch of each partition }: another epoch than before means that the partition's data went; and { those owned whose leases
+-- are of a clock that went back since }, for rebase.lua.
+
+-- So much further away than an ownership lasts is an end that was written before the clock went back.
+local LONGEST_LIVES = 10
+local STAMP_MS = 250
 
 local node, life, outage, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local owned, outages, epochs = {}, {}, {}
+local now = clock_ms()
+local owned, outages, epochs, backs = {}, {}, {}, {}
 for position, sweeper_key in ipairs(KEYS) do
-  local owner, owned_until, swept, epoch =
-    unpack(redis.call('HMGET', sweeper_key, 'owner', 'until', 'swept', 'epoch'))
+  local owner, owned_until, swept, epoch, back =
+    unpack(redis.call('HMGET', sweeper_key, 'owner', 'until', 'swept', 'epoch', 'back'))
   local is_mine = owner == node
   if not epoch then
-    epoch = string.format('%.0f', time[1] * 1000000 + time[2])
-    swept = string.format('%.0f', now)
+    epoch = text(now * 1000)
+    swept = text(now)
     redis.call('HSET', sweeper_key, 'epoch', epoch, 'swept', swept)
   end
   epochs[position] = epoch
+  local gap = note_gap(sweeper_key, swept, now, outage, ttl)
+  if gap == 'outage' then outages[#outages + 1] = position end
+  local left = (tonumber(owned_until or nil) or 0) - now
+  local is_free = not owner or owner == '' or left < 0 or left > LONGEST_LIVES * life
   if ARGV[4 + position] == '0' then
     if is_mine then redis.call('HSET', sweeper_key, 'owner', '') end
-  elseif is_mine or not owner or owner == '' or tonumber(owned_until) < now then
-    if swept and now - tonumber(swept) > outage then
-      redis.call('HSET', sweeper_key, 'judge', string.format('%.0f', now + ttl))
-      outages[#outages + 1] = position
-    end
-    redis.call('HSET', sweeper_key, 'owner', node, 'until', string.format('%.0f', now + life),
-      'swept', string.format('%.0f', now))
+  elseif is_mine or is_free then
+    redis.call('HSET', sweeper_key, 'owner', node, 'until', text(now + life), 'swept', text(now))
     owned[#owned + 1] = position
+    if gap == 'back' or (back and gap ~= 'outage') then backs[#backs + 1] = position end
   end
+  -- While nobody sweeps, as after the crash of the owner, the engine is there all the same.
+  if now - tonumber(swept) > STAMP_MS then redis.call('HSET', sweeper_key, 'swept', text(now)) end
 end
-return { owned, outages, epochs }
+return { owned, outages, epochs, backs }

@@ -13,6 +13,11 @@ local signed_out, was = unpack(redis.call('HMGET', meta_key, 'x', 's'))
 -- Before any other write: one that cannot grow, so that a user who is ONLINE stays so while memory is full.
 if was == ONLINE then redis.call('HDEL', meta_key, cause == BY_HEARTBEAT and '' or 'g') end
 if cause == BY_HEARTBEAT then
+  if signed_out and now < tonumber(signed_out) then
+    -- The clock went back: the refusal is counted from now, not until the clock is there again.
+    redis.call('HSET', meta_key, 'x', text(now))
+    return false
+  end
   if signed_out and now - tonumber(signed_out) < ttl then return false end
   if was == ONLINE then
     redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))

@@ -3,13 +3,24 @@
 -- harmless. Keys that somebody else made something else of (pcall) concern their user alone.
 --
 -- KEYS 1 deadlines, 2 log, 3 seq, 4 sweeper, then status, meta, connections of each user
--- ARGV 1 lease ms, 2 grace ms, 3 last-seen ttl ms, 4 channel, then the users
--- Returns { users put out, users extended because of an outage, largest lateness of a judgement ms }.
+-- ARGV 1 lease ms, 2 grace ms, 3 last-seen ttl ms, 4 channel, 5 outage ms, then the users
+-- Returns { users put out, users extended because of an outage, largest lateness of a judgement ms, 1 if this call found the
+-- outage, else 0 }.
 
 local deadlines_key, log_key, seq_key, sweeper_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ttl, grace, last_seen_ttl, channel = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = clock_ms()
-local judge_from = tonumber(redis.call('HGET', sweeper_key, 'judge') or '0')
+local swept, judge_from, resumed = unpack(redis.call('HMGET', sweeper_key, 'swept', 'judge', 'resumed'))
+judge_from, resumed = tonumber(judge_from or nil) or 0, tonumber(resumed or nil) or 0
+-- Here too and not only in claim.lua: no judgement may come between a step of the clock and somebody's noticing it.
+local is_outage = note_gap(sweeper_key, swept, now, tonumber(ARGV[5]), ttl) == 'outage'
+if is_outage then judge_from, resumed = now + ttl, now end
+
+-- When a grace ends: one that an outage interrupted runs its whole length after it, as nobody could come back meanwhile.
+local function grace_end(grace_ends)
+  local ends = tonumber(grace_ends or nil)
+  return ends and ends - grace < resumed and math.max(ends, resumed + grace) or ends
+end
 
 -- Answers cause and last seen of a user whose time is over, or puts them back into the index and answers nothing.
 local extended = 0
@@ -21,13 +32,14 @@ local function verdict(user, check_at, status_key, meta_key, connections_key)
   end
   local deadline = redis.call('PEXPIRETIME', status_key)
   local renewed = (deadline > 0 and deadline or check_at - 1) - ttl
-  if grace_ends and now >= tonumber(grace_ends) then
+  local graced_until = grace_end(grace_ends)
+  if graced_until and now >= graced_until then
     return BY_DISCONNECT, math.max(tonumber(grace_ends) - grace, renewed)
   end
   -- Written by somebody else, since ours takes the user out of the index.
   if deadline > 0 and redis.pcall('GET', status_key) == 'offline' then return BY_SET, now end
   if deadline > 0 then
-    local place = grace_ends and place_with_more(math.min(deadline + 1, tonumber(grace_ends))) or deadline + 1
+    local place = graced_until and place_with_more(math.min(deadline + 1, graced_until)) or deadline + 1
     redis.call('ZADD', deadlines_key, place, user)
     if original_deadline then redis.call('HDEL', meta_key, 'e') end
     return
@@ -35,7 +47,8 @@ local function verdict(user, check_at, status_key, meta_key, connections_key)
   if now < judge_from then
     redis.call('SET', status_key, 'online', 'PX', ttl)
     redis.call('HSETNX', meta_key, 'e', text(check_at - 1))
-    redis.call('ZADD', deadlines_key, place_with_more(now + ttl + 1), user)
+    local check_next = math.min(now + ttl + 1, graced_until or now + ttl + 1)
+    redis.call('ZADD', deadlines_key, place_with_more(check_next), user)
     extended = extended + 1
     return
   end
@@ -48,8 +61,8 @@ local function verdict(user, check_at, status_key, meta_key, connections_key)
 end
 
 local over, lateness = {}, 0
-for i = 5, #ARGV do
-  local user, first = ARGV[i], 3 * (i - 5) + 5
+for i = 6, #ARGV do
+  local user, first = ARGV[i], 3 * (i - 6) + 5
   local status_key, meta_key, connections_key = KEYS[first], KEYS[first + 1], KEYS[first + 2]
   local check_at = check_time(deadlines_key, user)
   if check_at and check_at <= now then
@@ -72,4 +85,4 @@ if #over > 0 then
   end
   record(log_key, channel, previous, first_version + #over - 1, lines, STATES)
 end
-return { #over, extended, lateness }
+return { #over, extended, lateness, is_outage and 1 or 0 }
