@@ -1,4 +1,3 @@
-import type { Clock } from '../core/clock.ts';
 import { liveConnections } from '../core/connections.ts';
 import type { CustomStatusRequest } from '../core/custom-status.ts';
 import { DeadlineWheel } from '../core/deadline-wheel.ts';
@@ -26,6 +25,7 @@ import type {
   FeedListener,
   PresenceStore,
 } from '../core/store.ts';
+import type { Clock } from './clock.ts';
 import { MemoryRevocations } from './memory-revocations.ts';
 
 export interface MemoryStoreOptions extends LeasePolicy {
