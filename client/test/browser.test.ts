@@ -47,8 +47,8 @@ describe('client in Chromium', () => {
     redis = await RedisServer.start();
     const environment = {
       REDIS_URL: redis.url,
-      USER_STATUS_TTL: '4s',
-      DISCONNECT_GRACE: '1500ms',
+      USER_STATUS_TTL: '20s',
+      DISCONNECT_GRACE: '6s',
       ALLOWED_ORIGINS: pageUrl,
       DRAIN_TIMEOUT: '200ms',
     };

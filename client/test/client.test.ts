@@ -30,7 +30,8 @@ const { ONLINE, OFFLINE } = UserStatus;
 const environment = {
   HEARTBEAT_INTERVAL: '200ms',
   PING_INTERVAL: '200ms',
-  PONG_TIMEOUT: '300ms',
+  PONG_TIMEOUT: '2s',
+  DISCONNECT_GRACE: '3s',
   IDLE_AFTER: '500ms',
   DRAIN_TIMEOUT: '500ms',
 };

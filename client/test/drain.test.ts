@@ -29,7 +29,13 @@ describe('a server that stops', () => {
 
   for (const [name, way] of Object.entries(ways)) {
     it(`hands its clients over ${name} to another: nobody sees it, nobody hurries`, async () => {
-      const environment = { REDIS_URL: redis.url, USER_STATUS_TTL: '5s', DRAIN_TIMEOUT: '2s' };
+      const environment = {
+        REDIS_URL: redis.url,
+        USER_STATUS_TTL: '1m',
+        // The way to the other node may take long on a busy machine.
+        DISCONNECT_GRACE: '20s',
+        DRAIN_TIMEOUT: '2s',
+      };
       const [first, second] = [await startServer(environment), await startServer(environment)];
       const proxy = await TcpProxy.start(way.port(first));
       const users = Array.from({ length: 20 }, (_, index) => `${name} user ${index}`);

@@ -13,12 +13,14 @@ const welcome = (more: object = {}) => ({
   welcome: {
     sessionId: 's',
     resumeToken: 't',
-    heartbeatIntervalMs: '100',
-    pongTimeoutMs: '100',
+    heartbeatIntervalMs: '60000',
+    pongTimeoutMs: '60000',
     maxFrameBytes: 65536,
     ...more,
   },
 });
+/** For the tests of silence; on a busy machine an answer may well be later. */
+const hurried = { heartbeatIntervalMs: '100', pongTimeoutMs: '100' };
 const event = (userId: string, status: string, version: number) => ({
   events: { events: [{ userId, status, version: String(version), snapshot: true }] },
 });
@@ -108,24 +110,24 @@ describe('client against a server that lies', () => {
     server = new MadeUpServer(() => {});
     client = await server.client();
     client.open();
-    await waitFor('a second try', () => server.connections === 2);
+    await waitFor('a second try', () => server.connections >= 2);
     assert.equal(client.state, 'connecting');
   });
 
   it('gives up on a connection that answers no heartbeat', async () => {
     server = new MadeUpServer(({ hello }, say) => {
-      if (hello) say(welcome());
+      if (hello) say(welcome(hurried));
     });
     client = await server.client();
     client.open();
-    await waitFor('a second try', () => server.connections === 2);
+    await waitFor('a second try', () => server.connections >= 2);
     assert.ok(server.requests.some(({ heartbeat }) => heartbeat));
   });
 
   it('answers every ping, and gives up on a server that falls silent', async () => {
     let pings = 0;
     server = new MadeUpServer(({ hello, heartbeat }, say) => {
-      if (hello) say(welcome({ pingIntervalMs: '100' }));
+      if (hello) say(welcome({ ...hurried, pingIntervalMs: '100' }));
       if (pings < 3 && (hello || heartbeat)) {
         pings++;
         setTimeout(() => say({ ping: {} }), 20);
@@ -136,7 +138,7 @@ describe('client against a server that lies', () => {
     client.open();
     await waitFor('three answers', () => server.requests.filter(({ heartbeat }) => heartbeat).length === 3);
     assert.ok(server.requests.every(({ requestId, heartbeat }) => !heartbeat || !requestId));
-    await waitFor('a second try', () => server.connections === 2);
+    await waitFor('a second try', () => server.connections >= 2);
     assert.ok(performance.now() - beganMs >= 200, 'not before the silence was too long');
   });
 

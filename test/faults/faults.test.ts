@@ -41,7 +41,7 @@ describe('faults', () => {
     const world = ending(
       context,
       // Long against what a client needs to find another node, on a machine with other tests at work.
-      await World.start({ redisUrls: [url, url, way], url, seed, users: 2000, watchers: 200, ttlMs: 8000 }),
+      await World.start({ redisUrls: [url, url, way], url, seed, users: 500, watchers: 50, ttlMs: 8000 }),
     );
 
     const before = world.calls();

@@ -17,6 +17,8 @@ if (isMainThread && runFolder !== undefined && process.env.PILOTLIGHT_TEST_FILE 
   const temporary = join(runFolder, 'temporary', `${basename(file)}-${process.pid}`);
   mkdirSync(temporary, { recursive: true });
   process.env.TMPDIR = temporary;
+  // npm would leave its cache there.
+  process.env.NODE_DISABLE_COMPILE_CACHE = '1';
 
   const fail = (why) => {
     process.stderr.write(`${file} ${why}\n`);

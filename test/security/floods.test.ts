@@ -11,7 +11,7 @@ import { waitFor } from '../support/wait.ts';
 import { handshake, masked } from './support/fuzz-inputs.ts';
 
 /** Far above what anybody needs on a busy machine, far below what a stalled server would give. */
-const bystanderLimitMs = 2000;
+const bystanderLimitMs = 10_000;
 
 describe('floods and slow clients', () => {
   let server: TestServer;
@@ -27,7 +27,7 @@ describe('floods and slow clients', () => {
       REQUEST_TIMEOUT: '600ms',
       MAX_CONNECTIONS: '1500',
       PING_INTERVAL: '400ms',
-      PONG_TIMEOUT: '400ms',
+      PONG_TIMEOUT: '5s',
     });
     session = await RawSession.open('WebSocket JSON', server, { userId: 'bystander' });
   });
@@ -88,7 +88,7 @@ describe('floods and slow clients', () => {
   async function drip(bytes: string, port = httpPort(), first = '') {
     const state = open(port);
     state.socket.write(first);
-    const endMs = performance.now() + 10_000;
+    const endMs = performance.now() + 60_000;
     for (let at = 0; !state.isClosed; at++) {
       assert.ok(performance.now() < endMs, `still open after ${state.received}`);
       state.socket.write(bytes.charAt(at % bytes.length));

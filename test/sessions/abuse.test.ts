@@ -26,7 +26,7 @@ describe('abuse of sessions', () => {
   before(async () => {
     server = await startServer({
       PING_INTERVAL: '400ms',
-      PONG_TIMEOUT: '300ms',
+      PONG_TIMEOUT: '2s',
       MAX_FRAME_BYTES: '65536',
       MAX_SESSIONS: '40',
       USER_STATUS_TTL: '5s',
@@ -270,13 +270,13 @@ describe('abuse of sessions', () => {
     const count = async () =>
       (await server.client.getConnections({ userId: 'half open' })).connections.length;
     // Answers to pings keep it.
-    await sleep(1200);
+    await sleep(3000);
     assert.equal(await count(), 1);
     const beganMs = performance.now();
     proxy.pause();
     await waitFor('the server to notice', async () => (await count()) === 0);
     const tookMs = performance.now() - beganMs;
-    assert.ok(tookMs >= 250, `not before the pong was late: ${tookMs} ms`);
+    assert.ok(tookMs >= 1500, `not before the pong was late: ${tookMs} ms`);
     assert.equal(server.server.stats().sessions.ends.PING_TIMEOUT, 1);
     const statusOf = async () => (await server.client.getUserStatus({ userId: 'half open' })).data?.status;
     await waitFor('OFFLINE', async () => (await statusOf()) === UserStatus.OFFLINE);

@@ -41,7 +41,7 @@ for (const wire of wireNames) {
       const answer = await session.ask({ case: 'hello', value: { userId: user, activity: Activity.AWAY } });
       assert.equal(answer.case, 'welcome');
       const welcome = answer.value;
-      assert.ok(Math.abs(Number(welcome.serverTime) - before) < 2000);
+      assert.ok(Math.abs(Number(welcome.serverTime) - before) < 60_000);
       assert.equal(welcome.heartbeatIntervalMs, BigInt(server.config.heartbeatIntervalMs));
       assert.equal(welcome.pongTimeoutMs, BigInt(server.config.pongTimeoutMs));
       assert.equal(welcome.idleAfterMs, 400n);
