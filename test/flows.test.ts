@@ -3,22 +3,20 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Activity, Cause, UserStatus } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import {
-  type PresenceClient,
-  startServer,
-  type TestServer,
-  testTtlMs,
-  Watcher,
-} from './support/pilotlight.ts';
+import { type PresenceClient, startServer, type TestServer, Watcher } from './support/pilotlight.ts';
 import { RedisServer } from './support/redis-server.ts';
 import { waitFor } from './support/wait.ts';
 
 const { ONLINE, OFFLINE } = UserStatus;
+/** Of the tests that wait for the end of a lease. */
+const ttlMs = 2000;
+/** Of the others: nobody goes OFFLINE because a busy machine let a second pass. */
+const patient = { USER_STATUS_TTL: '1m', DISCONNECT_GRACE: '1500ms' };
+type Start = (
+  environment: Readonly<Record<string, string>>,
+) => Promise<{ servers: TestServer[]; stop(): Promise<void> }>;
 
-function testFlows(
-  engine: string,
-  start: () => Promise<{ servers: TestServer[]; stop(): Promise<void> }>,
-): void {
+function testFlows(engine: string, start: Start): void {
   describe(`flows of the spec: ${engine}`, () => {
     let stop: () => Promise<void>;
     let client: PresenceClient;
@@ -27,7 +25,7 @@ function testFlows(
     let servers: TestServer[];
 
     before(async () => {
-      ({ servers, stop } = await start());
+      ({ servers, stop } = await start(patient));
       client = (servers[0] as TestServer).client;
       remote = (servers.at(-1) as TestServer).client;
     });
@@ -55,25 +53,6 @@ function testFlows(
       await watcher.stop();
     });
 
-    it('a user stays online with heartbeats, for many times the TTL', async () => {
-      await client.setUserStatus({ userId: 'bea', status: ONLINE });
-      const watcher = new Watcher(remote, ['bea']);
-      await watcher.sees('bea', '[ONLINE]');
-      const endMs = performance.now() + 5 * testTtlMs;
-      while (performance.now() < endMs) {
-        const { success, nextHeartbeatInSeconds, nextHeartbeatInMs } = await client.sendHeartbeat({
-          userId: 'bea',
-        });
-        assert.equal(success, true);
-        assert.equal(nextHeartbeatInSeconds, 1n);
-        assert.equal(nextHeartbeatInMs, 200n);
-        await sleep(150);
-      }
-      assert.equal(watcher.story('bea'), '[ONLINE]');
-      assert.equal(await statusOf('bea'), ONLINE);
-      await watcher.stop();
-    });
-
     it('a user goes offline by call', async () => {
       await client.setUserStatus({ userId: 'cleo', status: ONLINE });
       const watcher = new Watcher(remote, ['cleo']);
@@ -83,47 +62,6 @@ function testFlows(
       await watcher.sees('cleo', '[ONLINE] OFFLINE');
       assert.equal(watcher.events[1]?.cause, Cause.SET);
       assert.equal(watcher.events[1]?.activity, Activity.UNSPECIFIED);
-      await watcher.stop();
-    });
-
-    it('a user goes offline by TTL, never before the deadline, last seen at the last heartbeat', async () => {
-      await client.setUserStatus({ userId: 'dora', status: ONLINE });
-      const watcher = new Watcher(remote, ['dora']);
-      await watcher.sees('dora', '[ONLINE]');
-      await sleep(200);
-      const sentMs = Date.now();
-      await client.sendHeartbeat({ userId: 'dora' });
-      const answeredMs = Date.now();
-      await watcher.sees('dora', '[ONLINE] OFFLINE');
-      const event = watcher.events[1];
-      assert.equal(event?.cause, Cause.EXPIRED);
-      const lastSeenMs = Number(event.lastSeen);
-      assert.ok(lastSeenMs >= sentMs - 1 && lastSeenMs <= answeredMs + 1, 'the last heartbeat');
-      assert.ok(Number(event.timestamp) > lastSeenMs + testTtlMs, 'not before the deadline');
-      assert.equal(await statusOf('dora'), OFFLINE);
-      await watcher.stop();
-    });
-
-    it('a heartbeat lights an unknown user, and an expired one', async () => {
-      assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);
-      assert.equal(await statusOf('emmy'), ONLINE);
-      await waitFor('emmy to expire', async () => (await statusOf('emmy')) === OFFLINE);
-      assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);
-      assert.equal(await statusOf('emmy'), ONLINE);
-    });
-
-    it('a straggling heartbeat does not undo a sign-out, for one TTL', async () => {
-      await client.setUserStatus({ userId: 'fay', status: ONLINE });
-      const watcher = new Watcher(remote, ['fay']);
-      await watcher.sees('fay', '[ONLINE]');
-      await client.setUserStatus({ userId: 'fay', status: OFFLINE });
-      const { success, nextHeartbeatInSeconds } = await remote.sendHeartbeat({ userId: 'fay' });
-      assert.equal(success, false);
-      assert.equal(nextHeartbeatInSeconds, 1n);
-      assert.equal(await statusOf('fay'), OFFLINE);
-      await sleep(testTtlMs + 50);
-      assert.equal((await remote.sendHeartbeat({ userId: 'fay' })).success, true);
-      await watcher.sees('fay', '[ONLINE] OFFLINE ONLINE');
       await watcher.stop();
     });
 
@@ -149,7 +87,8 @@ function testFlows(
       }
       const last = new Watcher(client, ['ada'], 'hedy');
       await last.has(1);
-      await sleep(300);
+      // Longer than the grace.
+      await sleep(1700);
       assert.equal(observer.story('hedy'), '[ONLINE]');
       await Promise.all([last.stop(), observer.stop()]);
     });
@@ -194,7 +133,6 @@ function testFlows(
           await clients[i % 20]?.setUserStatus({ userId, status });
         }),
       );
-      // Leases go on running out meanwhile, so the truth is asked for until all agree.
       await waitFor('all watchers to end with the truth', async () => {
         const { data } = await client.getMultipleUserStatus({ userIds });
         return watchers.every((watcher) =>
@@ -232,18 +170,110 @@ function testFlows(
       }
     });
   });
+
+  describe(`leases: ${engine}`, () => {
+    let stop: () => Promise<void>;
+    let client: PresenceClient;
+    let remote: PresenceClient;
+    before(async () => {
+      const started = await start({ USER_STATUS_TTL: `${ttlMs}ms` });
+      stop = started.stop;
+      client = (started.servers[0] as TestServer).client;
+      remote = (started.servers.at(-1) as TestServer).client;
+    });
+    after(() => stop());
+
+    const statusOf = async (userId: string) => (await remote.getUserStatus({ userId })).data?.status;
+
+    it('a user stays online with heartbeats, for many times the TTL', async () => {
+      for (let attempt = 0; !(await staysOnline(`bea-${attempt}`)); attempt++) {
+        assert.ok(attempt < 5, 'the machine was too busy to heartbeat in time');
+      }
+    });
+
+    /** Whether each heartbeat was in time: one that this process sent late proves nothing. */
+    async function staysOnline(userId: string): Promise<boolean> {
+      let sentMs = performance.now();
+      await client.setUserStatus({ userId, status: ONLINE });
+      const watcher = new Watcher(remote, [userId]);
+      await watcher.has(1);
+      const endMs = performance.now() + 3 * ttlMs;
+      let longestMs = 0;
+      while (performance.now() < endMs) {
+        const nextMs = performance.now();
+        const { success, nextHeartbeatInSeconds, nextHeartbeatInMs } = await client.sendHeartbeat({ userId });
+        longestMs = Math.max(longestMs, performance.now() - sentMs);
+        sentMs = nextMs;
+        assert.equal(success, true);
+        assert.equal(nextHeartbeatInSeconds, 1n);
+        assert.equal(nextHeartbeatInMs, 200n);
+        await sleep(150);
+      }
+      const status = await statusOf(userId);
+      longestMs = Math.max(longestMs, performance.now() - sentMs);
+      await watcher.stop();
+      if (longestMs >= ttlMs) return false;
+      assert.equal(watcher.story(userId), '[ONLINE]');
+      assert.equal(status, ONLINE);
+      return true;
+    }
+
+    it('a user goes offline by TTL, never before the deadline, last seen at the last heartbeat', async () => {
+      const watcher = new Watcher(remote, ['dora']);
+      await watcher.sees('dora', '[OFFLINE]');
+      await client.setUserStatus({ userId: 'dora', status: ONLINE });
+      await sleep(50);
+      const sentMs = Date.now();
+      await client.sendHeartbeat({ userId: 'dora' });
+      const answeredMs = Date.now();
+      await watcher.sees('dora', '[OFFLINE] ONLINE OFFLINE');
+      const event = watcher.events[2];
+      assert.equal(event?.cause, Cause.EXPIRED);
+      const lastSeenMs = Number(event.lastSeen);
+      assert.ok(lastSeenMs >= sentMs - 1 && lastSeenMs <= answeredMs + 1, 'the last heartbeat');
+      assert.ok(Number(event.timestamp) > lastSeenMs + ttlMs, 'not before the deadline');
+      assert.equal(await statusOf('dora'), OFFLINE);
+      await watcher.stop();
+    });
+
+    it('a heartbeat lights an unknown user, and an expired one', async () => {
+      assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);
+      assert.equal(await statusOf('emmy'), ONLINE);
+      await waitFor('emmy to expire', async () => (await statusOf('emmy')) === OFFLINE);
+      assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);
+      assert.equal(await statusOf('emmy'), ONLINE);
+    });
+
+    it('a straggling heartbeat does not undo a sign-out, for one TTL', async () => {
+      const watcher = new Watcher(remote, ['fay']);
+      await watcher.sees('fay', '[OFFLINE]');
+      await client.setUserStatus({ userId: 'fay', status: ONLINE });
+      await watcher.sees('fay', '[OFFLINE] ONLINE');
+      await client.setUserStatus({ userId: 'fay', status: OFFLINE });
+      const { success, nextHeartbeatInSeconds } = await remote.sendHeartbeat({ userId: 'fay' });
+      assert.equal(success, false);
+      assert.equal(nextHeartbeatInSeconds, 1n);
+      assert.equal(await statusOf('fay'), OFFLINE);
+      await sleep(ttlMs + 50);
+      assert.equal((await remote.sendHeartbeat({ userId: 'fay' })).success, true);
+      await waitFor('the second time', () =>
+        watcher.story('fay').startsWith('[OFFLINE] ONLINE OFFLINE ONLINE'),
+      );
+      await watcher.stop();
+    });
+  });
 }
 
-testFlows('memory', async () => {
-  const server = await startServer();
+testFlows('memory', async (environment) => {
+  const server = await startServer(environment);
   return { servers: [server], stop: () => server.stop() };
 });
 
-testFlows('two servers on one Redis', async () => {
+testFlows('two servers on one Redis', async (environment) => {
   const redis = await RedisServer.start();
   const servers = await Promise.all([
-    startServer({ REDIS_URL: redis.url }),
-    startServer({ REDIS_URL: redis.url }),
+    startServer({ ...environment, REDIS_URL: redis.url }),
+    startServer({ ...environment, REDIS_URL: redis.url }),
   ]);
   return {
     servers,
