@@ -243,7 +243,8 @@ export class RawClient {
       await this.expectGoaway(code);
     } catch (error) {
       const seen = this.goaway()?.code;
-      if (seen !== code && !(seen === undefined && this.closed && this.socketError !== undefined)) throw error;
+      if (seen !== code && !(seen === undefined && this.closed && this.socketError !== undefined))
+        throw error;
     }
   }
 
