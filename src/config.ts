@@ -7,6 +7,7 @@ import { type LogLevel, logLevels } from './observe/log.ts';
 export interface Config extends SecurityConfig {
   readonly redisUrl: string | undefined;
   readonly redisTlsCa: string | undefined;
+  readonly redisPasswordFile: string | undefined;
   readonly redisPrefix: string;
   readonly ttlMs: number;
   readonly heartbeatIntervalMs: number;
@@ -50,6 +51,12 @@ export const configOptions: Options = {
     redisUrl,
   ),
   redisTlsCa: option('REDIS_TLS_CA', '', 'a file: PEM; needs a rediss URL', path),
+  redisPasswordFile: option(
+    'REDIS_PASSWORD_FILE',
+    '',
+    'a file: the password; needs a REDIS_URL without one',
+    path,
+  ),
   redisPrefix: option('REDIS_PREFIX', '', 'at most 64 of A-Z a-z 0-9 : . _ -; before every key', redisPrefix),
   ttlMs: option('USER_STATUS_TTL', '30s', '100ms to 1d', duration(100, day)),
   heartbeatIntervalMs: option(
@@ -162,6 +169,10 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   }
   if (config.redisTlsCa !== undefined && !config.redisUrl?.startsWith('rediss')) {
     problems.push('REDIS_TLS_CA needs a REDIS_URL that begins with rediss');
+  }
+  if (config.redisPasswordFile !== undefined) {
+    const isFree = config.redisUrl !== undefined && parseRedisTarget(config.redisUrl).password === undefined;
+    if (!isFree) problems.push('REDIS_PASSWORD_FILE needs a REDIS_URL without a password');
   }
   problems.push(...securityProblems(config));
   if (problems.length > 0) throw new ConfigError(problems);

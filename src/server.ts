@@ -305,6 +305,7 @@ function createStore(config: Config, nodeId: string, clock: Clock, log: Log): Me
     ...config,
     url: config.redisUrl,
     ca: config.redisTlsCa === undefined ? undefined : readFileSync(config.redisTlsCa, 'utf8'),
+    passwordFile: config.redisPasswordFile,
     prefix: config.redisPrefix,
     timeoutMs: config.redisTimeoutMs,
     nodeId,

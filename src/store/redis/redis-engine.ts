@@ -81,7 +81,7 @@ export class RedisEngine {
 
   constructor(options: RedisEngineOptions) {
     this.#options = options;
-    this.refusals = new RefusalLog(options.log);
+    this.refusals = new RefusalLog(options.log, options.target.tls);
     this.#outages = new Outages(options.log);
     this.#probeTimer = setInterval(() => this.#probeRefusals(), refusalProbeMs);
     this.#locator = newLocator(options.target, options.partitions, options.timeoutMs);

@@ -1,3 +1,4 @@
+import { ConnectionTimeoutError } from 'redis';
 import type { Log } from '../../observe/log.ts';
 import { isReply, type RefusalCode, refusalCode, refusalTable } from './refusals.ts';
 
@@ -19,14 +20,17 @@ const connectionQuietMs = 3000;
 /** Counts every refusal by code, and tells the operator of each once when it begins and once when it is over. */
 export class RefusalLog {
   readonly #log: Log;
+  readonly #tls: boolean;
   readonly #counts = Object.fromEntries(Object.keys(refusalTable).map((code) => [code, 0])) as Record<
     RefusalCode,
     number
   >;
   readonly #episodes = new Map<string, Episode & { readonly isReply: boolean }>();
 
-  constructor(log: Log) {
+  /** @param tls whether connections are made by TLS */
+  constructor(log: Log, tls: boolean) {
     this.#log = log;
+    this.#tls = tls;
   }
 
   /** How often each was met. */
@@ -40,7 +44,9 @@ export class RefusalLog {
   }
 
   note(error: unknown, server: string): RefusalCode {
-    const code = refusalCode(error);
+    // A port without TLS waits for more, or answers: it depends on what the handshake looks like to it.
+    const isHandshake = this.#tls && error instanceof ConnectionTimeoutError;
+    const code = isHandshake ? 'TLS_TIMEOUT' : refusalCode(error);
     this.#counts[code]++;
     const { isLogged, reason, action } = refusalTable[code];
     if (!isLogged) return code;

@@ -57,6 +57,10 @@ export const refusalTable = {
     'what answers hangs up at once: rediss:// is for a TLS port, redis:// for one without',
     'connect anew',
   ),
+  TLS_TIMEOUT: row(
+    'no TLS handshake in time: nobody is there, or the port speaks no TLS and wants redis://',
+    'connect anew',
+  ),
   TIMEOUT: row('Redis does not answer in time', 'check again'),
   CLOSED: row('Redis closed the connection', 'connect anew', 'unlogged'),
   UNFIT: row('this Redis must not be used: its version, mode or PARTITIONS', 'check again', 'unlogged'),
