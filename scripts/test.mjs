@@ -1,5 +1,5 @@
 // npm test: installs what is missing, then runs every check. The test runner comes last, so that its summary closes.
-import { ensureDashboard, ensureDebianPackages, ensurePackages, node, run } from './setup.mjs';
+import { ensureDashboard, ensureDebianPackages, ensurePackages, ensureValkey, node, run } from './setup.mjs';
 
 ensurePackages();
 ensureDebianPackages({
@@ -14,6 +14,7 @@ ensureDebianPackages({
   haproxy: ['/usr/sbin/haproxy', '-v'],
   'python3-grpcio': ['/usr/bin/python3', '-c', 'import grpc'],
 });
+ensureValkey();
 ensureDashboard();
 run('checking types', 'npm', ['run', '--silent', 'types']);
 run('checking style', 'npm', ['run', '--silent', 'lint']);

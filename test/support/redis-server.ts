@@ -35,6 +35,8 @@ export const keepsData = ['--appendonly', 'yes', '--appendfsync', 'no'];
 
 /** A real redis-server of the test's own, on a free port, with a data folder that goes with it. */
 export class RedisServer {
+  /** What runs. A test file of its own may put another there, such as valkey-server, before it starts any. */
+  static program = 'redis-server';
   readonly port: number;
   readonly #folder: string;
   readonly #options: readonly string[];
@@ -80,7 +82,7 @@ export class RedisServer {
   /** Starts it, or starts it again with the data that it saved. */
   async run(): Promise<void> {
     const child = startProcess(
-      'redis-server',
+      RedisServer.program,
       [
         ...this.#first,
         '--port',

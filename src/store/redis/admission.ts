@@ -64,7 +64,8 @@ export class Admission {
     if (!isAtLeast(version, 7, valkey === undefined ? 0 : 2)) {
       throw refusal(`Redis 7.0 or Valkey 7.2 is needed; this server is ${version}`);
     }
-    const isCluster = info.get('redis_mode') === 'cluster';
+    // Valkey 9 has a word of its own.
+    const isCluster = (info.get('redis_mode') ?? info.get('server_mode')) === 'cluster';
     if (isCluster !== (mode === 'cluster')) {
       throw refusal(
         isCluster
