@@ -61,6 +61,11 @@ export class Gate {
     authenticator?.onChange(() => this.open.checkAll());
   }
 
+  /** Whether nobody has to say who they are. */
+  get isOpen(): boolean {
+    return this.#authenticator === undefined;
+  }
+
   /**
    * What this caller may do.
    *

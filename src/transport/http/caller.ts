@@ -1,13 +1,41 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
 import type { Principal } from '../../core/principal.ts';
+import type { PresenceApi } from '../../presence/presence-api.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
+import type { Doorway } from '../presence-calls.ts';
 import { answerError } from './http-errors.ts';
 import { type KnownPaths, pathOf } from './known-paths.ts';
 
-export function callerOf({ headers, ip }: Pick<FastifyRequest, 'headers' | 'ip'>): Caller {
-  return { authorization: headers.authorization, address: ip };
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What the caller of one of our calls may do, settled before the body is read. */
+    entered?: PresenceApi;
+  }
+}
+
+export function callerOf({
+  headers,
+  ip,
+  entered,
+}: Pick<FastifyRequest, 'headers' | 'ip' | 'entered'>): Caller {
+  return { authorization: headers.authorization, address: ip, entered };
+}
+
+/** Who calls, by the head of a request: nothing is read of a body before that is known. After the hooks of CORS. */
+export function settleCallers(app: FastifyInstance, doorway: Doorway): void {
+  app.addHook('preParsing', async (request, reply) => {
+    const { operationId } = (request.routeOptions.schema ?? {}) as { operationId?: string };
+    if (operationId === undefined || !callRoutes.test(`${request.routeOptions.url}/`)) return;
+    try {
+      const method = `${operationId.charAt(0).toUpperCase()}${operationId.slice(1)}`;
+      request.entered = await doorway.enter(method, callerOf(request));
+    } catch (error) {
+      answerError(reply, PresenceError.from(error));
+      return reply;
+    }
+  });
 }
 
 declare module 'fastify' {

@@ -6,6 +6,7 @@ import {
   createContextKey,
   type HandlerContext,
 } from '@connectrpc/connect';
+import { compressionBrotli, compressionGzip } from '@connectrpc/connect-node';
 import { ErrorInfoSchema, RetryInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
 import {
   PresenceService as PresenceContract,
@@ -19,7 +20,9 @@ import type { Caller } from '../../security/gate.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { errorInfo, retryInfo } from '../grpc/errors.ts';
 import { Keepalive, keepaliveIntervalMs } from '../keepalive.ts';
+import type { ListBounds } from '../message-shape.ts';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { bounded, boundMessages } from './bounded-body.ts';
 import { blameCallers } from './connect-garbage.ts';
 import { retryAfterSeconds } from './http-errors.ts';
 
@@ -51,8 +54,19 @@ export function toConnectError(error: PresenceError): ConnectError {
 /** Who calls, as the request's headers say. */
 export const callerKey = createContextKey<Caller>({ authorization: undefined, address: '' });
 
+/** Settles who calls before the library reads a body. */
+export function connectGate(doorway: Doorway): (context: HandlerContext) => Promise<void> {
+  return async ({ values, method }) => {
+    const caller = values.get(callerKey);
+    values.set(callerKey, { ...caller, entered: await doorway.enter(method.name, caller) });
+  };
+}
+
+/** What a message may inflate by, whatever its compression. */
+export const compressions = [bounded(compressionGzip), bounded(compressionBrotli)];
+
 /** The contract for browsers that generate their client from it: Connect and gRPC-Web. */
-export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void {
+export function connectRoutes(doorway: Doorway, bounds: ListBounds): (router: ConnectRouter) => void {
   return (router) => {
     router.service(PresenceContract, {
       setUserStatus: (request, { values }) =>
@@ -89,6 +103,7 @@ export function connectRoutes(doorway: Doorway): (router: ConnectRouter) => void
         ),
       subscribeStatusUpdates: (request, context) => watchEvents(doorway, request, context),
     });
+    boundMessages(router, { ...bounds, compressions, toError: toConnectError });
     const garbage = PresenceError.invalidArgument('the message', 'is not valid protobuf');
     blameCallers(router, toConnectError(garbage), garbage.httpStatus);
   };

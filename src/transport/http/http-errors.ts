@@ -34,9 +34,9 @@ export const errorSchema = {
 } as const;
 
 /** Every failure of a request leaves as the catalogue's status and the spec's body. */
-export function answerErrors(app: FastifyInstance, maxBodyBytes: number, log: Log): void {
-  app.setErrorHandler((error, _request, reply) => {
-    const known = toPresenceError(error as FastifyError, maxBodyBytes);
+export function answerErrors(app: FastifyInstance, log: Log): void {
+  app.setErrorHandler((error, request, reply) => {
+    const known = toPresenceError(error as FastifyError, request.routeOptions.bodyLimit ?? 0);
     if (known.code === 'INTERNAL') log.error({ err: error }, 'internal error');
     answerError(reply, known);
   });

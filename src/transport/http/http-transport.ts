@@ -14,10 +14,13 @@ import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
 import type { Gate } from '../../security/gate.ts';
 import type { TlsFiles } from '../../security/tls.ts';
+import type { ListBounds } from '../message-shape.ts';
 import { Doorway } from '../presence-calls.ts';
 import { decodeBodies } from './body-decoding.ts';
-import { callerOf, guardOperatorRoutes, refuseWhenBusy } from './caller.ts';
-import { callerKey, connectRoutes, toConnectError } from './connect-routes.ts';
+import { BodyBudget } from './body-budget.ts';
+import { BudgetedBodies, boundJson, maxBodyBytes, roomKey } from './bounded-body.ts';
+import { callerOf, guardOperatorRoutes, refuseWhenBusy, settleCallers } from './caller.ts';
+import { callerKey, compressions, connectGate, connectRoutes, toConnectError } from './connect-routes.ts';
 import { dashboardRoutes } from './dashboard-routes.ts';
 import { EventStreams } from './event-stream.ts';
 import { eventsRoute } from './events-route.ts';
@@ -27,13 +30,14 @@ import { answerOptions, answerUnknown, KnownPaths } from './known-paths.ts';
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
 import { isAllowedOrigin } from './origins.ts';
 import { privacyRoutes } from './privacy-routes.ts';
+import { SocketGuard } from './socket-guard.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
 import { tokenRoutes } from './token-routes.ts';
 import { HttpResponse } from './unread-body.ts';
 import { usersRoutes } from './users-routes.ts';
 import { type WebSocketDoor, WebSocketRoute } from './web-socket-route.ts';
 
-export interface HttpTransportOptions extends OperationsRoutesOptions {
+export interface HttpTransportOptions extends OperationsRoutesOptions, ListBounds {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
@@ -45,7 +49,6 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly maxConnections: number;
   /** How long a client may take to send a request, or for its TLS handshake. */
   readonly requestTimeoutMs: number;
-  readonly maxBulkUsers: number;
   readonly stats: StatsSource;
   readonly webSocket: WebSocketDoor;
   /** Version of the program, for the OpenAPI document. */
@@ -54,16 +57,16 @@ export interface HttpTransportOptions extends OperationsRoutesOptions {
   readonly tracing: Tracing;
 }
 
-const minBodyBytes = 64 * 1024;
 /** Room for a watch list in the URL of `/v1/events`. */
 const maxHeadBytes = 64 * 1024;
-/** A user id in JSON: 128 bytes of quotes, each escaped, between quotes, and a comma. */
-const maxJsonUserIdBytes = 260;
+/** Of bodies of which something is still to come, all connections together; at least eight of the largest. */
+const unfinishedBodyBytes = 64 * 1024 * 1024;
 
 /** The HTTP face of the server: JSON API, server-sent events, Connect and gRPC-Web, probes, metrics, dashboard. */
 export class HttpTransport {
   readonly #options: HttpTransportOptions;
   readonly #app: FastifyInstance;
+  readonly #guard: SocketGuard;
   readonly #streams = new EventStreams();
   readonly #json: Doorway;
   readonly #connect: Doorway;
@@ -73,6 +76,7 @@ export class HttpTransport {
     this.#json = new Doorway({ ...options, transport: 'http', toError: (error) => error });
     this.#connect = new Doorway({ ...options, transport: 'connect', toError: toConnectError });
     this.#app = this.#createApp();
+    this.#guard = new SocketGuard(this.#app.server, options.requestTimeoutMs);
   }
 
   /** The server underneath, for what HTTP is upgraded to. */
@@ -91,6 +95,7 @@ export class HttpTransport {
 
   async start(): Promise<{ host: string; port: number }> {
     this.#streams.start();
+    this.#guard.start();
     await this.#app.listen({ host: this.#options.host, port: this.#options.port });
     const { address, port } = this.#app.server.address() as AddressInfo;
     return { host: address, port };
@@ -98,15 +103,17 @@ export class HttpTransport {
 
   async stop(): Promise<void> {
     this.#streams.stop();
+    this.#guard.stop();
     await this.#app.close();
   }
 
   #createApp(): FastifyInstance {
     const { gate, tls, allowedOrigins, maxBulkUsers, requestTimeoutMs, log, tracing } = this.#options;
+    const { maxBlockedUsers, maxWatchedUsers } = this.#options;
+    const largestBodyBytes = maxBodyBytes(Math.max(maxBulkUsers, maxWatchedUsers, 2 * maxBlockedUsers));
     const webSocket = new WebSocketRoute(this.#options.webSocket);
-    const maxBodyBytes = Math.max(minBodyBytes, maxBulkUsers * maxJsonUserIdBytes);
     const app = fastify({
-      bodyLimit: maxBodyBytes,
+      bodyLimit: maxBodyBytes(1),
       ...listenerOptions(tls, requestTimeoutMs, webSocket.shouldUpgrade),
       clientErrorHandler: refuseSocket,
       requestTimeout: requestTimeoutMs,
@@ -129,8 +136,8 @@ export class HttpTransport {
     app.removeContentTypeParser('text/plain');
     // Messages are written by protobuf-es, in full and as they are; the response schemas describe, they do not filter.
     app.setSerializerCompiler(() => JSON.stringify);
-    answerErrors(app, maxBodyBytes, log);
-    refuseExpectations(app, maxBodyBytes);
+    answerErrors(app, log);
+    refuseExpectations(app, largestBodyBytes);
     const paths = new KnownPaths(app, isRpc);
     app.setNotFoundHandler((request, reply) => answerUnknown(paths, request, reply));
     app.addHook('onRequest', async ({ headers, url, raw }) => {
@@ -174,6 +181,12 @@ export class HttpTransport {
       return reply;
     });
     refuseWhenBusy(app, gate);
+    settleCallers(app, this.#json);
+    const bodies = new BudgetedBodies(
+      new BodyBudget(Math.max(unfinishedBodyBytes, 8 * largestBodyBytes)),
+      gate,
+    );
+    bodies.register(app);
     app.register(cors, { origin: [...allowedOrigins], methods: ['GET', 'PUT', 'POST'], maxAge: 600 });
     app.register(helmet, {
       ...securityHeaders,
@@ -182,10 +195,11 @@ export class HttpTransport {
     });
     app.register(swagger, openApi(this.#options.version));
     app.register(async (api) => {
+      boundJson(api, this.#options);
       decodeBodies(api);
       webSocket.register(api);
       usersRoutes(api, { doorway: this.#json, maxBulkUsers });
-      privacyRoutes(api, this.#json);
+      privacyRoutes(api, this.#json, maxBodyBytes(2 * maxBlockedUsers));
       tokenRoutes(api, this.#json);
       eventsRoute(api, { doorway: this.#json, streams: this.#streams });
       statsRoutes(api, this.#options.stats, this.#streams, gate);
@@ -193,10 +207,15 @@ export class HttpTransport {
       api.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
     });
     app.register(fastifyConnectPlugin, {
-      routes: connectRoutes(this.#connect),
+      routes: connectRoutes(this.#connect, this.#options),
+      requestGate: connectGate(this.#connect),
+      acceptCompression: compressions,
       grpc: false,
-      contextValues: (request) => createContextValues().set(callerKey, callerOf(request)),
-      readMaxBytes: maxBodyBytes,
+      contextValues: (request) =>
+        createContextValues()
+          .set(callerKey, callerOf(request))
+          .set(roomKey, (maxBytes) => bodies.take(request, maxBytes)),
+      readMaxBytes: largestBodyBytes,
       shutdownTimeoutMs: 0,
     });
     app.register(dashboardRoutes, { paths });

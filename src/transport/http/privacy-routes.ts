@@ -19,7 +19,7 @@ interface PrivacyBody {
 const userList = { type: 'array', items: { type: 'string' } } as const;
 
 /** What a user hides, and from whom. */
-export function privacyRoutes(app: FastifyInstance, doorway: Doorway): void {
+export function privacyRoutes(app: FastifyInstance, doorway: Doorway, bodyLimit: number): void {
   app.get<UserParams>(
     '/v1/users/:id/privacy',
     {
@@ -42,6 +42,7 @@ export function privacyRoutes(app: FastifyInstance, doorway: Doorway): void {
   app.put<UserParams & { Body: PrivacyBody }>(
     '/v1/users/:id/privacy',
     {
+      bodyLimit,
       schema: {
         operationId: 'setPrivacy',
         summary: 'Hides a user, or lets them appear. What is left out stays as it is.',

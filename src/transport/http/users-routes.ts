@@ -9,6 +9,7 @@ import {
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
+import { maxBodyBytes } from './bounded-body.ts';
 import { callerOf } from './caller.ts';
 import { answers, json, type UserParams, userParams } from './http-schemas.ts';
 import { enumNumber, enumSchema } from './message-schema.ts';
@@ -117,6 +118,7 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
     // The router reads one colon as the start of a parameter, two as a colon.
     '/v1/users/status::batchGet',
     {
+      bodyLimit: maxBodyBytes(maxBulkUsers),
       schema: {
         operationId: 'getMultipleUserStatus',
         summary:
