@@ -1,7 +1,10 @@
 /** What is done for callers before it is known who they are: nothing that costs, on any interface. */
 import assert from 'node:assert/strict';
 import { type ClientHttp2Session, connect as connectHttp2 } from 'node:http2';
+import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
 import { apiKeysFile, secureEnvironment, token } from './support/credentials.ts';
@@ -134,5 +137,134 @@ describe('callers who have not said who they are', () => {
       asked.stream.write(framed(Buffer.alloc(0), 4 << 20));
       assert.equal((await answered(asked)).status, '8', method);
     }
+  });
+
+  /** What comes back on a socket of our own within the time that a request may take, and whether it was closed. */
+  async function exchange(bytes: Buffer | string, isDone: (received: string, isClosed: boolean) => boolean) {
+    const socket = connect(Number(new URL(server.httpUrl).port), '127.0.0.1');
+    const seen = { received: '', isClosed: false };
+    socket.on('data', (chunk) => {
+      seen.received += chunk.toString('latin1');
+    });
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      seen.isClosed = true;
+    });
+    socket.write(bytes);
+    await waitFor(
+      () => `an answer: ${seen.received.slice(0, 500)}`,
+      () => isDone(seen.received, seen.isClosed),
+    );
+    socket.destroy();
+    return seen;
+  }
+
+  const head = (target: string, type: string, headers: Record<string, string> = {}) =>
+    [
+      `${target} HTTP/1.1`,
+      'host: localhost',
+      `content-type: ${type}`,
+      ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
+      '\r\n',
+    ].join('\r\n');
+
+  it('answers over HTTP before the body has come', async () => {
+    const targets = [
+      'PUT /v1/users/ada/status',
+      'PUT /v1/users/ada/privacy',
+      'POST /v1/users/ada/heartbeat',
+      'POST /v1/users/status:batchGet',
+      'POST /metrics',
+    ];
+    for (const target of targets) {
+      for (const headers of [{}, { authorization: 'Bearer a.b.c' }] as Record<string, string>[]) {
+        const request = head(target, 'application/json', { 'content-length': '60000', ...headers });
+        const { received } = await exchange(request, (text) => text.includes('\r\n\r\n'));
+        assert.match(received, /^HTTP\/1.1 401 /, target);
+      }
+    }
+  });
+
+  it('answers over Connect and gRPC-Web before the body has come', async () => {
+    for (const method of unary) {
+      for (const type of ['application/json', 'application/proto', 'application/grpc-web+proto']) {
+        const request = head(`POST ${service}/${method}`, type, {
+          'content-length': '60000',
+          'content-encoding': 'gzip',
+        });
+        const { received } = await exchange(request, (text) => /unauthenticated|grpc-status: 16/i.test(text));
+        assert.match(received, type.includes('web') ? /^HTTP\/1.1 200 / : /^HTTP\/1.1 401 /, method);
+      }
+    }
+    const type = 'application/connect+json';
+    await exchange(
+      head(`POST ${service}/SubscribeStatusUpdates`, type, { 'content-length': '60000' }),
+      (text) => text.includes('unauthenticated'),
+    );
+  });
+
+  it('refuses JSON that nests, and lists that are too long, before they are parsed, on every surface', async () => {
+    const authorization = `Bearer ${await token('ada')}`;
+    const deep = `{"userIds":${'['.repeat(20_000)}`;
+    const packed = gzipSync(`{"x":${'['.repeat(60_000)}`);
+    const long = `{"userIds":[${'"",'.repeat(30_000)}""]}`;
+    const batchGet = `${server.httpUrl}/v1/users/status:batchGet`;
+    const connectUrl = `${server.httpUrl}${service}/GetMultipleUserStatus`;
+    const ask = async (url: string, body: string | Buffer, headers: Record<string, string> = {}) => {
+      const response = await fetch(url, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization, ...headers },
+        body,
+      });
+      return `${response.status} ${await response.text()}`;
+    };
+    for (const url of [batchGet, connectUrl]) {
+      assert.match(await ask(url, deep), /^400 .*nests deeper/);
+      assert.match(await ask(url, long), /^400 .*more values/);
+    }
+    assert.match(await ask(connectUrl, packed, { 'content-encoding': 'gzip' }), /^400 .*nests deeper/);
+    const bomb = gzipSync(Buffer.alloc(1_000_000, ' '));
+    assert.match(await ask(connectUrl, bomb, { 'content-encoding': 'gzip' }), /^4\d\d /);
+    const proto = Buffer.alloc(64_000, Buffer.from([0x0a, 0]));
+    assert.match(await ask(connectUrl, proto, { 'content-type': 'application/proto' }), /^400 .*more values/);
+    const heartbeat = `${server.httpUrl}${service}/SendHeartbeat`;
+    assert.match(await ask(heartbeat, `{"userId":"${'x'.repeat(70_000)}"}`), /^400 .*at most 65536 bytes/);
+    assert.match(await ask(batchGet, '{"userIds":["ada"]}'), /^200 /);
+    const fits = gzipSync('{"userIds":["ada"]}');
+    assert.match(await ask(connectUrl, fits, { 'content-encoding': 'gzip' }), /^200 /);
+  });
+
+  it('answers a hundred requests that wait on one connection, and ends one with more', async () => {
+    const livez = 'GET /livez HTTP/1.1\r\nhost: a\r\n\r\n';
+    const { isClosed } = await exchange(
+      livez.repeat(100),
+      (text) => text.split('HTTP/1.1 200').length === 101,
+    );
+    assert.equal(isClosed, false);
+    await exchange(livez.repeat(2_000), (_text, closed) => closed);
+  });
+
+  it('ends a connection whose answers nobody reads', async () => {
+    const socket = connect(Number(new URL(server.httpUrl).port), '127.0.0.1');
+    let isClosed = false;
+    socket
+      .on('error', () => {})
+      .on('close', () => {
+        isClosed = true;
+      });
+    socket.pause();
+    const authorization = `Bearer ${await token('ada')}`;
+    const userIds = Array.from({ length: 3_000 }, (_, index) => `user-${index}`);
+    const body = JSON.stringify({ userIds });
+    const request = `${head('POST /v1/users/status:batchGet', 'application/json', { authorization, 'content-length': String(body.length) })}${body}`;
+    // Until what the kernel takes for a reader is full, and more waits in the server.
+    for (let sent = 0; sent < 20; sent++) {
+      socket.write(request);
+      await setTimeout(20);
+    }
+    await waitFor('the connection to be ended', async () => {
+      if (socket.writable) socket.write('GET');
+      return isClosed || socket.destroyed;
+    });
   });
 });
