@@ -1,7 +1,8 @@
-import type { Readable, Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib';
 import type { FastifyInstance } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
+import { maxInflatedBytes } from './bounded-body.ts';
 import { answerError } from './http-errors.ts';
 
 const decoders: Readonly<Record<string, () => Transform>> = {
@@ -27,14 +28,30 @@ export function decodeBodies(app: FastifyInstance): void {
       answerError(reply, error, 415);
       return reply;
     }
-    const decoded: DecodedBody = decoder;
+    const decoded: DecodedBody & Transform = bombWall(() => decoded.receivedEncodedLength ?? 0);
     decoded.receivedEncodedLength = 0;
     payload.on('data', (chunk: Buffer) => {
       decoded.receivedEncodedLength = (decoded.receivedEncodedLength ?? 0) + chunk.length;
     });
-    payload.on('error', (error) => decoder.destroy(error));
+    payload.on('error', (error) => decoded.destroy(error));
     // The answer may come first, and nobody asks for the rest.
-    decoder.on('error', () => payload.unpipe(decoder));
-    return payload.pipe(decoder);
+    decoder.on('error', (error) => {
+      payload.unpipe(decoder);
+      decoded.destroy(error);
+    });
+    decoded.on('error', () => decoder.destroy());
+    return payload.pipe(decoder).pipe(decoded);
+  });
+}
+
+/** Lets through what a body of so many bytes may inflate to. */
+function bombWall(receivedBytes: () => number): Transform {
+  let bytes = 0;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      if (bytes <= maxInflatedBytes(receivedBytes(), Number.POSITIVE_INFINITY)) done(null, chunk);
+      else done(PresenceError.invalidArgument('the body', 'inflates too much'));
+    },
   });
 }

@@ -1,4 +1,4 @@
-import { type ConnectError, type ConnectRouter, createContextKey } from '@connectrpc/connect';
+import { Code, ConnectError, type ConnectRouter, createContextKey } from '@connectrpc/connect';
 import type { Compression, UniversalHandler } from '@connectrpc/connect/protocol';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
@@ -171,7 +171,9 @@ class MessageCheck {
     else checkProto(this.#handler.method.input, plain, this.#items);
   }
 
-  #tooLarge(): PresenceError {
-    return PresenceError.invalidArgument('the body', `must have at most ${this.#maxBytes} bytes`);
+  /** As the library says it. */
+  #tooLarge(): ConnectError {
+    const message = `message is larger than the limit of ${this.#maxBytes} bytes`;
+    return new ConnectError(message, Code.ResourceExhausted);
   }
 }

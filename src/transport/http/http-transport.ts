@@ -16,8 +16,8 @@ import type { Gate } from '../../security/gate.ts';
 import type { TlsFiles } from '../../security/tls.ts';
 import type { ListBounds } from '../message-shape.ts';
 import { Doorway } from '../presence-calls.ts';
-import { decodeBodies } from './body-decoding.ts';
 import { BodyBudget } from './body-budget.ts';
+import { decodeBodies } from './body-decoding.ts';
 import { BudgetedBodies, boundJson, maxBodyBytes, roomKey } from './bounded-body.ts';
 import { callerOf, guardOperatorRoutes, refuseWhenBusy, settleCallers } from './caller.ts';
 import { callerKey, compressions, connectGate, connectRoutes, toConnectError } from './connect-routes.ts';
@@ -137,7 +137,7 @@ export class HttpTransport {
     // Messages are written by protobuf-es, in full and as they are; the response schemas describe, they do not filter.
     app.setSerializerCompiler(() => JSON.stringify);
     answerErrors(app, log);
-    refuseExpectations(app, largestBodyBytes);
+    refuseExpectations(app, maxBodyBytes(Math.max(maxBulkUsers, 2 * maxBlockedUsers)));
     const paths = new KnownPaths(app, isRpc);
     app.setNotFoundHandler((request, reply) => answerUnknown(paths, request, reply));
     app.addHook('onRequest', async ({ headers, url, raw }) => {
