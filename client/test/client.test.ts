@@ -32,6 +32,7 @@ const environment = {
   PING_INTERVAL: '200ms',
   PONG_TIMEOUT: '2s',
   DISCONNECT_GRACE: '3s',
+  USER_STATUS_TTL: '5s',
   IDLE_AFTER: '500ms',
   DRAIN_TIMEOUT: '500ms',
 };
