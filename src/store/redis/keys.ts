@@ -7,7 +7,7 @@
  * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses, `p` version of the privacy | none while ONLINE or with `p`, else LAST_SEEN_TTL |
  * | `user:privacy:ID` | string | what the user hides, and from whom: version, then JSON; absent without `p` in meta | none |
  * | `user:connections:ID` | sorted set | connection id -> deadline ms | with the newest connection |
- * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node | with the newest connection |
+ * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node; and counts of them all, in the field 0x1F | with the newest connection |
  * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms; below zero where meta has more to say then than the lease (`g`, `e`) | none |
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` what it says, a line each; `k` type and version of that; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |

@@ -11,35 +11,32 @@ local user, channel, ttl, id, kind, device, activity, node, replaces, resumes, m
 ttl, most = tonumber(ttl), tonumber(most)
 local now = clock_ms()
 
-forget_dead(connections_key, details_key, now)
-local since, replaced, others, sessions = text(now), '0', {}, 0
-for _, other in ipairs(live_connections(connections_key, details_key, now)) do
-  if other.id == id or other.id == replaces then
+local counts = load_counts(connections_key, details_key, now, ttl)
+forget_dead(connections_key, details_key, now, counts)
+local since, replaced = text(now), '0'
+for _, before in ipairs({ id, replaces }) do
+  local other = remove_connection(connections_key, details_key, before, counts)
+  if other then
     since = other.since
     if other.id == replaces then replaced = '1' end
-    redis.call('ZREM', connections_key, other.id)
-    redis.call('HDEL', details_key, other.id)
-  else
-    others[#others + 1] = other
-    if other.kind == SESSION then sessions = sessions + 1 end
   end
 end
 
 local evicted = {}
-if kind == SESSION then
-  local surplus = sessions + 1 - most
-  for _, other in ipairs(others) do
+local surplus = kind == SESSION and counts.sessions + 1 - most or 0
+if surplus > 0 then
+  for _, other in ipairs(live_connections(connections_key, details_key, now)) do
     if surplus > 0 and other.kind == SESSION then
       surplus = surplus - 1
-      redis.call('ZREM', connections_key, other.id)
-      redis.call('HDEL', details_key, other.id)
+      remove_connection(connections_key, details_key, other.id, counts)
       evicted[#evicted + 1] = other.node
       evicted[#evicted + 1] = other.id
     end
   end
 end
 
-keep_connection(connections_key, details_key, id, table.concat({ kind, device, activity, since, node }, '\31'), ttl, now)
+local line = table.concat({ kind, device, activity, since, node }, '\31')
+add_connection(connections_key, details_key, id, line, ttl, now, counts)
 redis.call('HDEL', meta_key, 'g')
 local stays_out = resumes == '1' and redis.call('HGET', meta_key, 'x')
 settle(KEYS, user, BY_CONNECT, kind == SESSION and not stays_out, ttl, now, channel)

@@ -11,9 +11,10 @@ local user, channel, ttl, id, grace, last_seen_ttl = unpack(ARGV)
 ttl, grace = tonumber(ttl), tonumber(grace)
 local now = clock_ms()
 
-if redis.call('ZREM', connections_key, id) == 0 then return end
-redis.call('HDEL', details_key, id)
-forget_dead(connections_key, details_key, now)
+local counts = load_counts(connections_key, details_key, now, ttl)
+if not remove_connection(connections_key, details_key, id, counts) then return end
+forget_dead(connections_key, details_key, now, counts)
+save_counts(details_key, counts, ttl)
 if redis.call('HGET', meta_key, 's') ~= ONLINE then return end
 if redis.call('ZCARD', connections_key) > 0 then
   return settle(KEYS, user, BY_DISCONNECT, false, ttl, now, channel)

@@ -10,12 +10,23 @@ local deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3]
 local channel, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock_ms()
 
-local function has_room(connections_key, details_key)
-  local sessions = 0
-  for _, other in ipairs(live_connections(connections_key, details_key, now)) do
-    if other.kind == SESSION then sessions = sessions + 1 end
+-- Returns whether it has its place, and whether anything that activity is made of may have changed.
+local function renew(connections_key, details_key, id, kind, line)
+  local deadline = redis.call('ZSCORE', connections_key, id)
+  local is_known = deadline and tonumber(deadline) >= now
+  if is_known and not has_dead(connections_key, now) and redis.call('HGET', details_key, id) == line then
+    keep_until(connections_key, details_key, id, ttl, now)
+    return true, false
   end
-  return sessions < most
+  local counts = load_counts(connections_key, details_key, now, ttl)
+  forget_dead(connections_key, details_key, now, counts)
+  remove_connection(connections_key, details_key, id, counts)
+  if not is_known and kind == SESSION and counts.sessions >= most then
+    save_counts(details_key, counts, ttl)
+    return false, true
+  end
+  add_connection(connections_key, details_key, id, line, ttl, now, counts)
+  return true, true
 end
 
 local lost = {}
@@ -24,19 +35,15 @@ while arg <= #ARGV do
   local status_key, meta_key, connections_key, details_key = unpack(KEYS, key, key + 3)
   local user, id, kind, device, activity, since, node = unpack(ARGV, arg, arg + 6)
   key, arg = key + 4, arg + 7
-  local deadline = redis.call('ZSCORE', connections_key, id)
-  local is_known = deadline and tonumber(deadline) >= now
-  if not is_known and kind == SESSION and not has_room(connections_key, details_key) then
+  local line = table.concat({ kind, device, activity, since, node }, '\31')
+  local has_place, has_changed = renew(connections_key, details_key, id, kind, line)
+  if not has_place then
     lost[#lost + 1] = id
   else
-    local others_died = forget_dead(connections_key, details_key, now)
-    local line = table.concat({ kind, device, activity, since, node }, '\31')
-    keep_connection(connections_key, details_key, id, line, ttl, now)
     local was, signed_out, grace_ends = unpack(redis.call('HMGET', meta_key, 's', 'x', 'g'))
     if grace_ends then redis.call('HDEL', meta_key, 'g') end
     local vouches = kind == SESSION and (was == ONLINE or not signed_out)
-    if vouches and was == ONLINE and is_known and not others_died then
-      -- Nothing that activity is made of has changed.
+    if vouches and was == ONLINE and not has_changed then
       redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))
       redis.call('ZADD', deadlines_key, 'NX', now + ttl + 1, user)
     else
