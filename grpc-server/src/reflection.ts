@@ -54,6 +54,7 @@ export function reflectionService(server: GrpcServer, fileDescriptorProtos: read
 }
 
 function serve(stream: ServerDuplex<Request, Uint8Array>, catalogue: Catalogue, server: GrpcServer): void {
+  stream.sendHeaders();
   stream.onMessage((request) => {
     if (!stream.send(answer(request, catalogue, server))) stream.pause();
   });

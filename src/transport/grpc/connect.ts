@@ -56,6 +56,8 @@ export function registerConnect(
       stream.onHalfClose(() => session.receive({ requestId: 0, kind: 'goodbye' }));
       stream.onDrain(() => session.drained());
       stream.onClose(() => session.closed());
+      // Some clients say their hello only then.
+      stream.sendHeaders();
     },
   );
 }

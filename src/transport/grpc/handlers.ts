@@ -155,6 +155,7 @@ async function openWatch(
   }
   stream.onDrain(() => watch.drained());
   stream.onClose(() => void watch.close());
+  stream.sendHeaders();
   await watch.add(request.watchUserIds);
 }
 
