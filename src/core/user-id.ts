@@ -3,6 +3,9 @@ import { PresenceError } from './errors.ts';
 /** Most bytes of UTF-8 that a user id may have. */
 export const maxUserIdBytes = 128;
 
+/** Longest id, in characters, that an error gives back. */
+const maxNamedLength = 1024;
+
 const printableAscii = /^[\x20-\x7e]*$/;
 // Cc: C0, DEL and C1. Unpaired surrogates have no UTF-8 form, so two such ids could meet in one key.
 const forbidden = /[\p{Cc}\p{Cs}]/u;
@@ -33,7 +36,16 @@ export function checkUserId(value: string, field: string): void {
 export function checkUserIds(userIds: readonly string[], field: string, maxUsers: number): void {
   if (userIds.length > maxUsers)
     throw PresenceError.invalidArgument(field, `must name at most ${maxUsers} users`);
-  for (const [index, userId] of userIds.entries()) checkUserId(userId, `${field}[${index}]`);
+  for (const [index, userId] of userIds.entries()) {
+    try {
+      checkUserId(userId, `${field}[${index}]`);
+    } catch (error) {
+      const { message } = error as PresenceError;
+      // Named for the client to find it, unless it is too long to be sent back or no text that can be.
+      const isNameable = userId.length <= maxNamedLength && !/\p{Cs}/u.test(userId);
+      throw new PresenceError('INVALID_ARGUMENT', message, { userIds: isNameable ? [userId] : [] });
+    }
+  }
 }
 
 /** Whether there are control characters or unpaired surrogates. */

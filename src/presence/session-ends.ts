@@ -10,10 +10,10 @@ export interface SessionEndRow {
 
 export const sessionEnds = {
   GOODBYE: { closeCode: 1000, grpcStatus: 'OK', reason: 'goodbye' },
-  WRONG_FRAME_TYPE: {
-    closeCode: 1003,
-    grpcStatus: 'INVALID_ARGUMENT',
-    reason: 'presence.v1.json takes text frames, presence.v1.proto binary ones',
+  FRAME_TOO_LARGE: {
+    closeCode: 1009,
+    grpcStatus: 'RESOURCE_EXHAUSTED',
+    reason: 'a frame is larger than MAX_FRAME_BYTES',
   },
   INTERNAL: { closeCode: 1011, grpcStatus: 'INTERNAL', reason: 'internal error' },
   DRAINING: { closeCode: 1012, grpcStatus: 'UNAVAILABLE', reason: 'the server is stopping' },
@@ -36,12 +36,17 @@ export const sessionEnds = {
     grpcStatus: 'RESOURCE_EXHAUSTED',
     reason: 'a limit has no room for this session now',
   },
+  UNREADABLE_FRAME: {
+    closeCode: 4007,
+    grpcStatus: 'INVALID_ARGUMENT',
+    reason: 'a frame cannot be read, and names no request',
+  },
   REPLACED: {
     closeCode: 4500,
     grpcStatus: 'RESOURCE_EXHAUSTED',
     reason: 'the user has too many sessions, and this was the oldest',
   },
-  BAD_FRAME: { closeCode: 4501, grpcStatus: 'INVALID_ARGUMENT', reason: 'a frame is not valid here' },
+  BAD_FRAME: { closeCode: 4501, grpcStatus: 'INVALID_ARGUMENT', reason: 'the first frame is not a hello' },
   BAD_HELLO: { closeCode: 4502, grpcStatus: 'INVALID_ARGUMENT', reason: 'the hello is not valid' },
   UNAUTHORIZED: {
     closeCode: 4503,
@@ -64,9 +69,10 @@ export type SessionEnd = keyof typeof sessionEnds;
 
 /**
  * Whether a client is to come back after a close code: 3000 to 3499 and 4000 to 4499 say yes, 3500 to 3999 and 4500 to
- * 4999 no. Of the standard codes those that tell of the server or the way (1001, 1005, 1006, 1011 to 1014) say yes.
+ * 4999 no. Of the standard codes those that tell of the server or the way (1001, 1005, 1006, 1011 to 1014) say yes,
+ * and so do those of one bad message (1007, 1009).
  */
 export function comesBack(closeCode: number): boolean {
   if (closeCode >= 3000) return closeCode % 1000 < 500;
-  return [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(closeCode);
+  return [1001, 1005, 1006, 1007, 1009, 1011, 1012, 1013, 1014].includes(closeCode);
 }

@@ -263,7 +263,8 @@ export class Session implements RevocableSink, OutboxOwner {
         await this.#handle(request);
       } catch (error) {
         this.#fail(request.requestId, error);
-        if (request.kind === 'hello') this.end(endOfHello(error), PresenceError.from(error).retryAfterMs);
+        if (request.kind === 'hello' && !this.#isOpen)
+          this.end(endOfHello(error), PresenceError.from(error).retryAfterMs);
       }
       request = this.#waiting?.shift();
       if (this.#waiting?.length === 0) this.#waiting = undefined;
@@ -293,7 +294,6 @@ export class Session implements RevocableSink, OutboxOwner {
   async #hello(request: Extract<SessionRequest, { kind: 'hello' }>): Promise<void> {
     if (this.#isOpen) {
       this.#fail(request.requestId, PresenceError.invalidArgument('hello', 'must be sent once'));
-      this.end('BAD_FRAME');
       return;
     }
     if (utf8Length(request.device) > maxDeviceBytes || hasForbiddenCharacter(request.device)) {

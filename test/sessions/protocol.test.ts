@@ -333,6 +333,15 @@ for (const wire of wireNames) {
       const contradiction = { status: OFFLINE, activity: Activity.IDLE };
       assert.equal(await code({ case: 'setStatus', value: contradiction }), 'INVALID_ARGUMENT');
       assert.equal(await code({ case: 'query', value: { userIds: ['ok\n'] } }), 'INVALID_ARGUMENT');
+      assert.equal(await code({ case: 'hello', value: { userId: 'again' } }), 'INVALID_ARGUMENT');
+      assert.equal(await code({ case: undefined }), 'INVALID_ARGUMENT');
+      for (const kind of ['watch', 'query'] as const) {
+        const named = await session.ask({ case: kind, value: { userIds: ['good', 'bad\n', 'fine'] } });
+        assert.equal(named.case, 'error');
+        assert.match(named.value.message, /^user_ids\[1\] /);
+        assert.deepEqual(named.value.userIds, ['bad\n']);
+      }
+      assert.equal(await code({ case: 'watch', value: {} }), 'ack');
       assert.equal(await code({ case: 'heartbeat', value: {} }), 'ack');
       assert.equal(session.events.length, 0);
       assert.equal(session.closeCode, undefined);
@@ -347,12 +356,6 @@ for (const wire of wireNames) {
       const early = await RawSession.open(wire, server, null);
       early.tell({ case: 'query', value: {} });
       await early.endsWith('BAD_FRAME');
-      const twice = await open(anyUser());
-      twice.tell({ case: 'hello', value: { userId: 'again' } });
-      await twice.endsWith('BAD_FRAME');
-      const empty = await open(anyUser());
-      empty.tell({ case: undefined });
-      await empty.endsWith('BAD_FRAME');
       for (const hello of [{ userId: 'x'.repeat(129) }, { userId: 'a', device: 'x'.repeat(65) }]) {
         const bad = await RawSession.open(wire, server, null);
         bad.tell({ case: 'hello', value: hello });

@@ -3,19 +3,18 @@ import {
   type ClientFrame,
   PresenceService as PresenceContract,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import { PresenceError } from '../../core/errors.ts';
-import type { Session } from '../../presence/session.ts';
 import { type SessionEnd, sessionEnds } from '../../presence/session-ends.ts';
 import type { SessionLink, SessionMessage } from '../../presence/session-messages.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Gate } from '../../security/gate.ts';
 import { type ListBounds, maxHelloBytes, maxItems, maxRequestBytes } from '../message-shape.ts';
+import { type BadFrame, receiveFrame } from '../session/bad-frame.ts';
 import { ProtoFormat } from '../session/formats.ts';
-import { toRequest, type WelcomeFacts } from '../session/frames.ts';
+import type { WelcomeFacts } from '../session/frames.ts';
 import { callerOf } from './caller.ts';
 import { toEndError, toGrpcError } from './errors.ts';
 
-type Stream = ServerDuplex<ClientFrame | PresenceError, never>;
+type Stream = ServerDuplex<ClientFrame | BadFrame, never>;
 
 /** Registers `Connect`: a session is a stream. */
 export function registerConnect(
@@ -35,13 +34,7 @@ export function registerConnect(
       maxFirstRequestBytes: maxHelloBytes,
       maxRequestBytes: Math.max(facts.maxFrameBytes, maxRequestBytes(facts.maxWatchedUsers)),
       // What cannot be decoded ends the session by its own rules, not the stream by the server's.
-      decode: (bytes): ClientFrame | PresenceError => {
-        try {
-          return format.decode(bytes);
-        } catch (error) {
-          return PresenceError.from(error);
-        }
-      },
+      decode: (bytes) => format.decode(bytes),
       encode: () => {
         throw new Error('frames are encoded by their format');
       },
@@ -51,7 +44,7 @@ export function registerConnect(
       if (refusal !== null) throw toGrpcError(refusal, Status.UNAVAILABLE);
       const link = new GrpcLink(stream, frames);
       const session = sessions.open(link, gate.session(callerOf(stream)));
-      stream.onMessage((frame) => receive(session, frame));
+      stream.onMessage((frame) => receiveFrame(session, frame));
       // A client that has no more to say has said goodbye.
       stream.onHalfClose(() => session.receive({ requestId: 0, kind: 'goodbye' }));
       stream.onDrain(() => session.drained());
@@ -60,18 +53,6 @@ export function registerConnect(
       stream.sendHeaders();
     },
   );
-}
-
-function receive(session: Session, frame: ClientFrame | PresenceError): void {
-  if (frame instanceof PresenceError) {
-    session.receiveInvalid(0, frame, 'BAD_FRAME');
-    return;
-  }
-  try {
-    session.receive(toRequest(frame));
-  } catch (error) {
-    session.receiveInvalid(frame.requestId, PresenceError.from(error), frame.frame.case ? null : 'BAD_FRAME');
-  }
 }
 
 /** A session's way over a stream. HTTP/2 PINGs are the connection's own. */

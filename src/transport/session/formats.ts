@@ -1,24 +1,26 @@
-import { create, fromBinary, fromJson, type JsonValue, toBinary, toJsonString } from '@bufbuild/protobuf';
+import { create, fromBinary, type JsonValue, toBinary, toJsonString } from '@bufbuild/protobuf';
 import {
   type ClientFrame,
   ClientFrameSchema,
   ServerFrameSchema,
   StatusUpdateEventSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
-import { PresenceError } from '../../core/errors.ts';
 import type { SessionMessage } from '../../presence/session-messages.ts';
 import type { WatchEvent } from '../../presence/subscription.ts';
 import { toEvent } from '../grpc/codec.ts';
 import { encodeEvent } from '../grpc/fast-codec.ts';
 import { checkJson, checkProto } from '../message-shape.ts';
+import { isObject, readJson } from '../proto-json.ts';
+import { BadFrame, requestIdOfJson, requestIdOfProto, requestIdOfText } from './bad-frame.ts';
 import { toFrame, type WelcomeFacts } from './frames.ts';
 
 /** A wire format of session frames. An event is encoded once, however many sessions it goes to. */
 export interface FrameFormat {
   /** Whether frames are binary rather than text. */
   readonly isBinary: boolean;
-  /** @throws PresenceError INVALID_ARGUMENT */
-  decode(bytes: Buffer): ClientFrame;
+  decode(bytes: Buffer): ClientFrame | BadFrame;
+  /** The id that a frame seems to have, which is not decoded; 0: none is found. */
+  requestId(bytes: Buffer): number;
   encode(message: SessionMessage): Buffer;
 }
 
@@ -76,15 +78,17 @@ export class ProtoFormat implements FrameFormat {
     this.#facts = facts;
   }
 
-  decode(bytes: Uint8Array): ClientFrame {
+  decode(bytes: Uint8Array): ClientFrame | BadFrame {
     try {
       checkProto(ClientFrameSchema, bytes, this.#items);
       return fromBinary(ClientFrameSchema, bytes, { readUnknownFields: false });
     } catch (error) {
-      throw new PresenceError('INVALID_ARGUMENT', 'the frame is not a valid presence.v1.ClientFrame', {
-        cause: error,
-      });
+      return new BadFrame(requestIdOfProto(bytes), error);
     }
+  }
+
+  requestId(bytes: Uint8Array): number {
+    return requestIdOfProto(bytes);
   }
 
   encode(message: SessionMessage): Buffer {
@@ -111,18 +115,23 @@ export class JsonFormat implements FrameFormat {
     this.#facts = facts;
   }
 
-  decode(bytes: Buffer): ClientFrame {
+  decode(bytes: Buffer): ClientFrame | BadFrame {
+    let json: JsonValue;
     try {
       checkJson(bytes, this.#items);
-      const json = JSON.parse(bytes.toString()) as JsonValue;
-      return fromJson(ClientFrameSchema, json, { ignoreUnknownFields: true });
+      json = JSON.parse(bytes.toString()) as JsonValue;
     } catch (error) {
-      throw new PresenceError(
-        'INVALID_ARGUMENT',
-        'the frame is not the JSON of a valid presence.v1.ClientFrame',
-        { cause: error },
-      );
+      return new BadFrame(this.requestId(bytes), error);
     }
+    try {
+      return readJson(ClientFrameSchema, json);
+    } catch (error) {
+      return new BadFrame(requestIdOfJson(json), error, isObject(json));
+    }
+  }
+
+  requestId(bytes: Buffer): number {
+    return requestIdOfText(bytes.toString('latin1', 0, maxIdBytes));
   }
 
   encode(message: SessionMessage): Buffer {
@@ -132,6 +141,9 @@ export class JsonFormat implements FrameFormat {
     return Buffer.from(toJsonString(ServerFrameSchema, frame));
   }
 }
+
+/** Where the id of a frame is looked for that is no JSON. */
+const maxIdBytes = 64;
 
 /** Encoded once for all sessions and for good. */
 const protoPing = Buffer.from(

@@ -49,7 +49,7 @@ export function toRequest({ requestId, frame }: ClientFrame): SessionRequest {
     case 'authenticate':
       return { requestId, kind: 'authenticate', token: frame.value.token };
     default:
-      throw PresenceError.invalidArgument('frame', 'must be one that this server knows');
+      throw PresenceError.invalidArgument('the frame', 'must be one that this server knows');
   }
 }
 

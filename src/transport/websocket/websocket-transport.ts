@@ -12,8 +12,9 @@ import { answerSocket } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
 import type { HandshakeRefusal, WebSocketDoor } from '../http/web-socket-route.ts';
 import { type ListBounds, maxItems } from '../message-shape.ts';
+import { BadFrame, receiveFrame } from '../session/bad-frame.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
-import { toRequest, type WelcomeFacts } from '../session/frames.ts';
+import type { WelcomeFacts } from '../session/frames.ts';
 import { malformedHandshake } from './handshake.ts';
 import { WebSocketLink } from './websocket-link.ts';
 
@@ -31,6 +32,8 @@ export const protoSubprotocol = 'presence.v1.proto';
 /** A page cannot set headers; it offers its token as a subprotocol with this before it, which is never chosen. */
 export const tokenSubprotocolPrefix = 'presence.bearer.';
 
+/** A frame over the limit is still taken up to so many times of it, to be answered; a larger one ends the session. */
+const hardLimitFactor = 4;
 /** Pieces that a frame may come in: browsers and libraries send it in one. */
 const maxFragments = 64;
 /** Pieces of unfinished frames kept from the socket; they are 64 KiB each, or a client means ill. */
@@ -42,6 +45,7 @@ const closeTimeoutMs = 2000;
 class SessionSocket extends WebSocket {
   session: Session | undefined;
   format: FrameFormat | undefined;
+  maxFrameBytes = 0;
   link: WebSocketLink | undefined;
 }
 
@@ -60,7 +64,7 @@ export class WebSocketTransport implements WebSocketDoor {
       [protoSubprotocol, new ProtoFormat(options, maxItems(options))],
     ]);
     const limits = {
-      maxPayload: options.maxFrameBytes,
+      maxPayload: hardLimitFactor * options.maxFrameBytes,
       maxFragments,
       maxBufferedChunks,
       closeTimeout: closeTimeoutMs,
@@ -135,6 +139,7 @@ export class WebSocketTransport implements WebSocketDoor {
     const format = this.#formats.get(webSocket.protocol) as FrameFormat;
     const link = new WebSocketLink(webSocket, socket, format);
     webSocket.format = format;
+    webSocket.maxFrameBytes = this.#options.maxFrameBytes;
     webSocket.link = link;
     webSocket.session = this.#options.sessions.open(link, this.#options.gate.session(caller));
     link.session = webSocket.session;
@@ -163,30 +168,21 @@ function callerOf({ headers, socket }: IncomingMessage): Caller {
 }
 
 function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
-  const { session, format } = this as SessionSocket;
+  const { session, format, maxFrameBytes } = this as SessionSocket;
   if (!session || !format) return;
-  if (isBinary !== format.isBinary) {
-    const error = PresenceError.invalidArgument('frame', format.isBinary ? 'must be binary' : 'must be text');
-    session.receiveInvalid(0, error, 'WRONG_FRAME_TYPE');
-    return;
-  }
-  let requestId = 0;
-  try {
-    const frame = format.decode(data as Buffer);
-    requestId = frame.requestId;
-    if (frame.frame.case === undefined) {
-      session.receiveInvalid(
-        requestId,
-        PresenceError.invalidArgument('frame', 'must say something'),
-        'BAD_FRAME',
-      );
-      return;
-    }
-    session.receive(toRequest(frame));
-  } catch (error) {
-    const known = PresenceError.from(error);
-    // What could not be decoded has a cause: nothing that follows can be trusted.
-    session.receiveInvalid(requestId, known, known.cause === undefined ? null : 'BAD_FRAME');
+  const bytes = data as Buffer;
+  if (bytes.length > maxFrameBytes) {
+    const error = PresenceError.invalidArgument('the frame', `must have at most ${maxFrameBytes} bytes`);
+    const requestId = format.requestId(bytes);
+    session.receiveInvalid(requestId, error, requestId === 0 ? 'FRAME_TOO_LARGE' : null);
+  } else if (isBinary === format.isBinary) {
+    receiveFrame(session, format.decode(bytes));
+  } else {
+    const error = PresenceError.invalidArgument(
+      'the frame',
+      format.isBinary ? 'must be binary' : 'must be text',
+    );
+    receiveFrame(session, new BadFrame(format.requestId(bytes), error));
   }
 }
 

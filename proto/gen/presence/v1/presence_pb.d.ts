@@ -573,7 +573,7 @@ export declare type ClientFrame = Message<"presence.v1.ClientFrame"> & {
   requestId: number;
 
   /**
-   * Exactly one; a frame without one ends the session.
+   * Exactly one; a frame without one is answered with an error.
    *
    * @generated from oneof presence.v1.ClientFrame.frame
    */
@@ -787,7 +787,7 @@ export declare const SetCustomStatusSchema: GenMessage<SetCustomStatus>;
  */
 export declare type Watch = Message<"presence.v1.Watch"> & {
   /**
-   * Users to watch; 1 to MAX_WATCHED_USERS in all; those watched already are left as they are.
+   * Users to watch; 0 to MAX_WATCHED_USERS in all; those watched already are left as they are.
    *
    * @generated from field: repeated string user_ids = 1;
    */
