@@ -85,7 +85,7 @@ function answer(request: Request, catalogue: Catalogue, server: GrpcServer): Uin
       writeExtensionNumbers(response, argument, catalogue);
       break;
     case REQUEST.LIST_SERVICES:
-      writeServices(response, server.methodPaths);
+      writeServices(response, server.methodPaths, catalogue);
       break;
     default:
       writeError(response, Status.INVALID_ARGUMENT, 'no question in the request');
@@ -117,10 +117,12 @@ function writeExtensionNumbers(response: ProtoWriter, type: string, catalogue: C
 }
 
 /** ListServiceResponse { repeated ServiceResponse { string name = 1; } service = 1; } as field 6. */
-function writeServices(response: ProtoWriter, methodPaths: readonly string[]): void {
+function writeServices(response: ProtoWriter, methodPaths: readonly string[], catalogue: Catalogue): void {
   const names = new Set(methodPaths.map((path) => path.slice(1, path.lastIndexOf('/'))));
   const body = new ProtoWriter();
   for (const name of [...names].sort()) {
+    // A client describes whatever is listed, and stops at what it cannot.
+    if (!catalogue.bySymbol.has(name)) continue;
     const service = new ProtoWriter();
     service.string(1, name);
     body.message(1, service);
@@ -213,7 +215,7 @@ function readFile(bytes: Uint8Array): ProtoFile {
     if (field.number === 4) {
       collectMessage(field.bytes, prefix, symbols, extensions);
     } else if (field.number === 5) {
-      symbols.push(prefix + text([...readFields(field.bytes)], 1));
+      collectEnum(field.bytes, prefix, symbols);
     } else if (field.number === 6) {
       const service = [...readFields(field.bytes)];
       const name = prefix + text(service, 1);
@@ -226,7 +228,13 @@ function readFile(bytes: Uint8Array): ProtoFile {
   return { name: text(fields, 1), dependencies, symbols, extensions, bytes };
 }
 
-/** DescriptorProto { name = 1; nested_type = 3; enum_type = 4; extension = 6; } */
+/** EnumDescriptorProto { name = 1; value = 2; }: values stand beside their enum. */
+function collectEnum(bytes: Uint8Array, prefix: string, symbols: string[]): void {
+  const fields = [...readFields(bytes)];
+  symbols.push(prefix + text(fields, 1), ...names(fields, 2).map((value) => prefix + value));
+}
+
+/** DescriptorProto { name = 1; field = 2; nested_type = 3; enum_type = 4; extension = 6; oneof_decl = 8; } */
 function collectMessage(
   bytes: Uint8Array,
   prefix: string,
@@ -238,9 +246,10 @@ function collectMessage(
   symbols.push(name);
   for (const field of fields) {
     if (field.number === 3) collectMessage(field.bytes, `${name}.`, symbols, extensions);
+    else if (field.number === 4) collectEnum(field.bytes, `${name}.`, symbols);
     else if (field.number === 6) collectExtension(field.bytes, `${name}.`, symbols, extensions);
   }
-  symbols.push(...names(fields, 4).map((nested) => `${name}.${nested}`));
+  for (const number of [2, 8]) symbols.push(...names(fields, number).map((member) => `${name}.${member}`));
 }
 
 /** FieldDescriptorProto { name = 1; extendee = 2 ('.package.Type'); number = 3; } */

@@ -1,10 +1,5 @@
-import { toBinary } from '@bufbuild/protobuf';
-import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { GrpcServer, type HealthService, healthService, reflectionService } from '@pilotlight/grpc-server';
-import {
-  file_presence_v1_presence,
-  PresenceService as PresenceContract,
-} from '@pilotlight/proto/presence/v1/presence_pb.js';
+import { PresenceService as PresenceContract } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { Log } from '../../observe/log.ts';
 import type { CallMeter } from '../../observe/measure.ts';
 import type { Tracing } from '../../observe/tracing.ts';
@@ -17,6 +12,7 @@ import { Doorway } from '../presence-calls.ts';
 import type { WelcomeFacts } from '../session/frames.ts';
 import { behindScope } from './caller.ts';
 import { registerConnect } from './connect.ts';
+import { describedFiles } from './described-files.ts';
 import { toGrpcError } from './errors.ts';
 import { registerPresence } from './handlers.ts';
 
@@ -84,9 +80,7 @@ export class GrpcTransport {
     registerPresence(this.#server, this.#doorway, options);
     registerConnect(this.#server, options.sessions, options.gate, options);
     this.#health = healthService(this.#server);
-    reflectionService(behindScope(this.#server, options.gate), [
-      toBinary(FileDescriptorProtoSchema, file_presence_v1_presence.proto),
-    ]);
+    reflectionService(behindScope(this.#server, options.gate), describedFiles());
   }
 
   /** @returns the address that clients can use */
