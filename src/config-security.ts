@@ -1,5 +1,7 @@
 /** The options of authentication, TLS and limits: a part of the table in config.ts. */
+import type { BlockList } from 'node:net';
 import { type ConfigOption, day, duration, integer, minute, oneOf, option, second } from './config-option.ts';
+import { type ForwardedHeader, forwardedHeaders, parseNetworks } from './security/client-address.ts';
 import type { LimitsOptions } from './security/limits.ts';
 
 export const authMethods = ['jwt', 'api-keys'] as const;
@@ -58,6 +60,10 @@ export interface SecurityConfig extends LimitsOptions {
   readonly tlsKey: string | undefined;
   readonly tlsClientCa: string | undefined;
   readonly maxConnections: number;
+  /** Networks of proxies that are believed; undefined: none is. */
+  readonly trustedProxies: BlockList | undefined;
+  readonly forwardedHeader: ForwardedHeader;
+  readonly proxyProtocol: boolean;
 }
 
 type SecurityOptions = { readonly [Key in keyof SecurityConfig]: ConfigOption<SecurityConfig[Key]> };
@@ -95,6 +101,19 @@ export const securityOptions: SecurityOptions = {
   tlsCert: option('TLS_CERT', '', 'a file: PEM; with TLS_KEY', text),
   tlsKey: option('TLS_KEY', '', 'a file: PEM; with TLS_CERT', text),
   tlsClientCa: option('TLS_CLIENT_CA', '', 'a file: PEM; needs TLS_CERT', text),
+  trustedProxies: option(
+    'TRUSTED_PROXIES',
+    '',
+    'networks separated by commas, such as 10.0.0.0/8, 2001:db8::/32',
+    parseNetworks,
+  ),
+  forwardedHeader: option(
+    'FORWARDED_HEADER',
+    'x-forwarded-for',
+    forwardedHeaders.join(', '),
+    oneOf(forwardedHeaders),
+  ),
+  proxyProtocol: option('PROXY_PROTOCOL', 'false', 'true, false', boolean),
   rateLimitCalls: rate('RATE_LIMIT_CALLS', '100'),
   rateLimitUpdates: rate('RATE_LIMIT_UPDATES', '20'),
   rateLimitWatchEdits: rate('RATE_LIMIT_WATCH_EDITS', '5000'),
@@ -152,6 +171,12 @@ function exposureProblems(config: SecurityConfig & { readonly host: string }): s
     problems.push('TLS_CERT and TLS_KEY must be set together');
   }
   if (tlsClientCa !== undefined && tlsCert === undefined) problems.push('TLS_CLIENT_CA needs TLS_CERT');
+  if (config.proxyProtocol && config.trustedProxies === undefined) {
+    problems.push('PROXY_PROTOCOL needs TRUSTED_PROXIES: a preamble is believed from nobody else');
+  }
+  if (config.proxyProtocol && host === 'localhost') {
+    problems.push('PROXY_PROTOCOL needs an address as HOST, not localhost, which may be several');
+  }
   return problems;
 }
 

@@ -13,6 +13,7 @@ import { Sessions } from './presence/sessions.ts';
 import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { Authenticator } from './security/authenticator.ts';
+import { ClientAddresses } from './security/client-addresses.ts';
 import { Gate } from './security/gate.ts';
 import { Limits } from './security/limits.ts';
 import { Revocations } from './security/revocations.ts';
@@ -65,6 +66,7 @@ export class Server {
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
   readonly #limits: Limits;
+  readonly #addresses: ClientAddresses;
   readonly #tls: TlsFiles | undefined;
   readonly #revocations: Revocations | undefined;
   readonly #authenticator: Authenticator | undefined;
@@ -130,7 +132,9 @@ export class Server {
     });
     const { watchPolicy } = config;
     this.#policy = watchPolicy === 'all' ? undefined : new WatchPolicy({ ...config, watchPolicy, log });
+    this.#addresses = new ClientAddresses(config);
     const gate = new Gate({
+      addresses: this.#addresses,
       directory: this.#directory,
       policy: this.#policy,
       presence: this.#presence,
@@ -221,7 +225,11 @@ export class Server {
     this.#connections.handOver();
     const calls = this.#grpc.drain(drainTimeoutMs);
     await this.#sessions.drain(drainTimeoutMs);
-    await Promise.race([calls, sleep(Math.min(drainTimeoutMs, callDrainTimeoutMs))]);
+    const timer = new AbortController();
+    const callDrainMs = Math.min(drainTimeoutMs, callDrainTimeoutMs);
+    await Promise.race([calls, sleep(callDrainMs, undefined, { signal: timer.signal }).catch(() => {})]);
+    timer.abort();
+    this.#addresses.stop();
     await this.#grpc.close();
     this.#webSocket.stop();
     await this.#http.stop();

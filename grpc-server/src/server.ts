@@ -51,7 +51,9 @@ export interface GrpcServerOptions {
   /** Answers what is not gRPC. Default: 405, 415 or UNIMPLEMENTED. */
   readonly fallback?: Fallback | undefined;
   /** Whether a client of this address may connect now; refused ones are closed unread. Default: all. */
-  readonly accept?: (address: string) => boolean;
+  readonly accept?: (address: string, port: number) => boolean;
+  /** Called with the listener before it listens, such as to read what a proxy sends before the client's bytes. */
+  readonly prepareListener?: (listener: Server) => void;
   /**
    * Asked when the head of a call of this path has come: with an error the call is answered by it, and no handler sees it.
    * That is cheap, cheaper still with the same error object again. Default: none is refused.
@@ -108,7 +110,8 @@ export class GrpcServer implements ConnectionHost {
   private readonly now: () => number;
   private readonly errorListener: (error: unknown, context: string) => void;
   private readonly fallback: Fallback | undefined;
-  private readonly mayConnect: (address: string) => boolean;
+  private readonly mayConnect: (address: string, port: number) => boolean;
+  private readonly prepareListener: ((listener: Server) => void) | undefined;
   private readonly refuse: ((path: string) => GrpcError | undefined) | undefined;
   private readonly refusalBlocks = new RefusalBlocks();
   private readonly routes = new Map<string, Route>();
@@ -138,6 +141,7 @@ export class GrpcServer implements ConnectionHost {
     this.errorListener = options.onError ?? ((error, context) => console.error(context, error));
     this.fallback = options.fallback;
     this.mayConnect = options.accept ?? (() => true);
+    this.prepareListener = options.prepareListener;
     this.refuse = options.refuse;
     this.outbox = new Outbox((error) => this.onError(error, 'flush'));
     this.wheel = new TimerWheel(
@@ -190,6 +194,7 @@ export class GrpcServer implements ConnectionHost {
     const { host = '127.0.0.1', port = 0, backlog = 511 } = options;
     const listener = this.tls === undefined ? this.createPlain() : this.createSecure(this.tls);
     this.listener = listener;
+    this.prepareListener?.(listener);
     return new Promise((resolve, reject) => {
       listener.once('error', (error) => {
         this.listener = undefined;
@@ -311,7 +316,8 @@ export class GrpcServer implements ConnectionHost {
 
   private mayAccept(socket: Socket): boolean {
     const hasRoom = this.connections.size + this.handshakes.size < this.limits.maxConnections;
-    if (!this.draining && hasRoom && this.mayConnect(socket.remoteAddress ?? '')) return true;
+    if (!this.draining && hasRoom && this.mayConnect(socket.remoteAddress ?? '', socket.remotePort ?? 0))
+      return true;
     this.refusedConnections++;
     socket.on('error', ignoreError);
     socket.destroy();

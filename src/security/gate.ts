@@ -10,6 +10,7 @@ import {
   type ViewedPresence,
 } from '../presence/presence-api.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
+import { ClientAddresses } from './client-addresses.ts';
 import { GuardedPresence, lessThanBefore, refused } from './guarded-presence.ts';
 import { HeldCredential } from './held-credential.ts';
 import { LimitedPresence } from './limited-presence.ts';
@@ -21,8 +22,11 @@ import type { WatchPolicy } from './watch-policy.ts';
 export interface Caller {
   /** The Authorization header or metadata. */
   readonly authorization: string | undefined;
-  /** Where the connection comes from, without a port. */
+  /** The other end of the connection, without its port. */
   readonly address: string;
+  readonly port?: number | undefined;
+  /** A header or metadata by its name in lower case; several are joined by commas. */
+  header?(name: string): string | undefined;
   /** What the caller may do, where that was settled before the call was read; absent: it is asked. */
   readonly entered?: PresenceApi | undefined;
   /** Where the caller may have told a trace; absent: the trace that is running. */
@@ -30,6 +34,8 @@ export interface Caller {
 }
 
 export interface GateOptions {
+  /** Default: the other end of a connection is who calls. */
+  readonly addresses?: ClientAddresses;
   readonly presence: ViewedPresence;
   /** undefined: everybody may do everything. */
   readonly authenticator: Authenticator | undefined;
@@ -43,6 +49,7 @@ export interface GateOptions {
 /** The one way from a transport to presence: nobody gets past it without saying who calls, or too often. */
 export class Gate {
   readonly limits: Limits;
+  readonly addresses: ClientAddresses;
   /** Sessions and streams that are open, which end when their credentials are withdrawn. */
   readonly open: OpenCredentials;
   readonly #presence: ViewedPresence;
@@ -51,7 +58,8 @@ export class Gate {
   readonly #policy: WatchPolicy | undefined;
   readonly #guarded = new WeakMap<Principal, GuardedPresence>();
 
-  constructor({ presence, authenticator, limits, directory, policy }: GateOptions) {
+  constructor({ presence, authenticator, limits, directory, policy, addresses }: GateOptions) {
+    this.addresses = addresses ?? new ClientAddresses();
     this.#directory = directory;
     this.#policy = policy;
     this.limits = limits;
@@ -66,14 +74,25 @@ export class Gate {
     return this.#authenticator === undefined;
   }
 
+  /** Where a call comes from, as trusted proxies tell of it. */
+  addressOf({ address, port, header }: Caller): string {
+    return this.addresses.ofCall(address, port, header);
+  }
+
+  /** Whether one more connection may be served; those of a trusted proxy are many clients'. */
+  mayConnect(remoteAddress: string, remotePort: number | undefined): boolean {
+    const address = this.addresses.ofConnection(remoteAddress, remotePort);
+    return this.addresses.isTrusted(address) || this.limits.mayConnect(address);
+  }
+
   /**
    * What this caller may do.
    *
    * @throws PresenceError UNAUTHORIZED (unauthenticated), RATE_LIMITED
    */
   enter(caller: Caller): PresenceApi | Promise<PresenceApi> {
-    if (!this.#authenticator) return new LimitedPresence(this.#presence, this.limits, null, caller.address);
-    const { address } = caller;
+    const address = this.addressOf(caller);
+    if (!this.#authenticator) return new LimitedPresence(this.#presence, this.limits, null, address);
     const principal = this.authenticate(bearerToken(caller.authorization ?? ''), address);
     return principal instanceof Promise
       ? principal.then((it) => this.#limited(it, address))
@@ -87,8 +106,10 @@ export class Gate {
    * @returns null: everybody may
    * @throws PresenceError UNAUTHORIZED, RATE_LIMITED
    */
-  async operate({ authorization = '', address }: Caller): Promise<Principal | null> {
+  async operate(caller: Caller): Promise<Principal | null> {
     if (!this.#authenticator) return null;
+    const { authorization = '' } = caller;
+    const address = this.addressOf(caller);
     const token = bearerToken(authorization) || basicPassword(authorization);
     const principal = await this.authenticate(token, address);
     if (!mayOperate(principal)) throw refused('operate this server');
@@ -116,7 +137,9 @@ export class Gate {
   }
 
   /** Who a new session will speak for. */
-  session({ authorization = '', address }: Caller): SessionAccess {
+  session(caller: Caller): SessionAccess {
+    const { authorization = '' } = caller;
+    const address = this.addressOf(caller);
     if (!this.#authenticator) {
       return openAccess(
         this.#presence,
@@ -135,7 +158,7 @@ export class Gate {
   }
 
   /**
-   * Tokens that are known pass whatever others of the same address did; unknown ones wait when too many were not valid.
+   * A valid token passes whatever others of the same address sent: only one that is not valid is refused for too many of them.
    *
    * @throws PresenceError UNAUTHORIZED (unauthenticated), RATE_LIMITED
    */
@@ -148,7 +171,7 @@ export class Gate {
     if (token === '') throw PresenceError.unauthenticated('a token is required');
     const known = authenticator.recall(token);
     if (known) return known;
-    this.limits.checkPenalty(address);
+    this.limits.checkSuspect(address);
     try {
       const principal = authenticator.authenticate(token);
       return principal instanceof Promise ? principal.catch(failed) : principal;

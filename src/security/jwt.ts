@@ -110,11 +110,14 @@ export class JwtVerifier {
 
 /** `sub` is the user; `scope` (RFC 8693) may name scopes, with which a token without `sub` speaks for a backend. */
 function principalOf(claims: Readonly<Record<string, unknown>>, key: string): Principal {
-  const scopes = new Set(
-    String(claims.scope ?? '')
-      .split(' ')
-      .filter(isScope),
-  );
+  // A claim of the wrong type is no claim that is missing: whoever issued the token meant something else by it.
+  for (const name of ['sub', 'scope', 'client_id', 'jti', 'iss'] as const) {
+    if (claims[name] !== undefined && typeof claims[name] !== 'string') throw new Error(`${name} is no text`);
+  }
+  for (const name of ['exp', 'iat', 'nbf'] as const) {
+    if (claims[name] !== undefined && !Number.isFinite(claims[name])) throw new Error(`${name} is no number`);
+  }
+  const scopes = new Set(((claims.scope as string | undefined) ?? '').split(' ').filter(isScope));
   const expiresAtMs = (claims.exp as number) * 1000;
   const credential: Credential = {
     kind: 'jwt',

@@ -1,5 +1,6 @@
 import { PresenceError } from '../core/errors.ts';
 import type { Principal } from '../core/principal.ts';
+import { networkOf } from './client-address.ts';
 import { Overload } from './overload.ts';
 import { TokenBuckets } from './token-buckets.ts';
 
@@ -57,6 +58,8 @@ type Rates = Readonly<Record<Rate | 'connections', TokenBuckets>>;
 const comeBackMs = 5000;
 /** When a call that found the server busy should come back, ms. */
 const busyRetryMs = 1000;
+/** Looks at tokens that are probably bad: at 0.1 ms each for the slowest algorithms, a tenth of a core. */
+const suspectsPerSecond = 1000;
 /** Memory is asked for this often, ms. */
 const memoryAgeMs = 250;
 
@@ -68,6 +71,8 @@ export class Limits {
   readonly #backends: Rates;
   readonly #addresses: Rates;
   readonly #authFailures: TokenBuckets;
+  /** Looks at tokens of addresses that brought too many bad ones, of the whole process. */
+  readonly #suspects = new TokenBuckets(suspectsPerSecond, suspectsPerSecond);
   readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
   readonly #overload: Overload;
   #callsUnderWay = 0;
@@ -103,7 +108,7 @@ export class Limits {
   /** @throws PresenceError RATE_LIMITED */
   take(rate: Rate, principal: Principal | null, address: string, cost = 1): void {
     const ownWaitMs = principal === null ? 0 : this.#ratesOf(principal)[rate].take(principal.id, cost);
-    const waitMs = ownWaitMs || this.#addresses[rate].take(address, cost);
+    const waitMs = ownWaitMs || this.#takeOfAddress(rate, address, cost);
     if (waitMs > 0) throw this.#refuse(rate, waitMs, `too many ${rate.replace('-', ' ')}`);
   }
 
@@ -129,23 +134,30 @@ export class Limits {
 
   /** A new TCP connection of this address. false: one too many. */
   mayConnect(address: string): boolean {
-    if (this.#addresses.connections.take(address, 1) === 0) return true;
+    if (this.#takeOfAddress('connections', address, 1) === 0) return true;
     this.#refused.connections++;
     return false;
   }
 
-  /** Counts a token that was not valid. */
-  countAuthFailure(address: string): void {
-    this.#authFailures.take(address, 1);
-  }
-
   /**
-   * Before a token that is not known is looked at: an address with too many failures waits, whatever it sends.
+   * Before a token that is not known is looked at. It is looked at whatever others of the address sent, until so many bad ones
+   * come that looking would take the process' time from everybody.
    *
    * @throws PresenceError RATE_LIMITED
    */
-  checkPenalty(address: string): void {
-    const waitMs = this.#authFailures.wait(address);
+  checkSuspect(address: string): void {
+    if (this.#authFailures.wait(networkOf(address)) === 0) return;
+    const waitMs = this.#suspects.take('', 1);
+    if (waitMs > 0) throw this.#refuse('auth-failures', waitMs, 'too many tokens that are not valid');
+  }
+
+  /**
+   * Counts a token that was not valid.
+   *
+   * @throws PresenceError RATE_LIMITED: one too many of this address
+   */
+  countAuthFailure(address: string): void {
+    const waitMs = this.#authFailures.take(networkOf(address), 1);
     if (waitMs > 0) throw this.#refuse('auth-failures', waitMs, 'too many tokens that are not valid');
   }
 
@@ -203,6 +215,11 @@ export class Limits {
     if (maxWatchEdges > 0 && this.#load().watchEdges + added > maxWatchEdges) {
       throw this.#refuse('watch-edges', comeBackMs, 'the server watches as many users as it may');
     }
+  }
+
+  #takeOfAddress(rate: Rate | 'connections', address: string, cost: number): number {
+    const buckets = this.#addresses[rate];
+    return buckets.isLimited ? buckets.take(networkOf(address), cost) : 0;
   }
 
   #ratesOf({ kind }: Principal): Rates {

@@ -19,6 +19,10 @@ export class TokenBuckets {
     this.#nowMs = nowMs;
   }
 
+  get isLimited(): boolean {
+    return this.#perSecond > 0;
+  }
+
   get size(): number {
     return this.#buckets.size;
   }

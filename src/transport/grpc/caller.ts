@@ -27,6 +27,16 @@ class GrpcCaller implements Caller {
     return addressOf(this.#call.peer);
   }
 
+  get port(): number {
+    const { peer } = this.#call;
+    return Number(peer.slice(peer.lastIndexOf(':') + 1));
+  }
+
+  readonly header = (name: string): string | undefined => {
+    const values = this.#call.metadata.getAll(name);
+    return values.length === 0 ? undefined : values.join(',');
+  };
+
   get entered(): PresenceApi | undefined {
     return this.#call.context as PresenceApi | undefined;
   }

@@ -65,7 +65,8 @@ export class GrpcTransport {
       },
       maxConnectionAgeMs: options.grpcMaxConnectionAgeMs,
       maxConnectionAgeGraceMs: options.grpcMaxConnectionAgeGraceMs,
-      accept: (address) => options.gate.limits.mayConnect(address),
+      accept: (address, port) => options.gate.mayConnect(address, port),
+      prepareListener: (listener) => options.gate.addresses.readPreambles(listener),
       refuse: (path) =>
         !path.startsWith(contractPath) || options.gate.limits.mayCall() ? undefined : busyError,
       keepalive: {

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { PresenceError } from '../../core/errors.ts';
 import type { Principal } from '../../core/principal.ts';
@@ -15,12 +16,21 @@ declare module 'fastify' {
   }
 }
 
-export function callerOf({
-  headers,
-  ip,
-  entered,
-}: Pick<FastifyRequest, 'headers' | 'ip' | 'entered'>): Caller {
-  return { authorization: headers.authorization, address: ip, entered };
+export function callerOf({ raw, entered }: Pick<FastifyRequest, 'raw' | 'entered'>): Caller {
+  return { ...callerOfRequest(raw, raw.headers.authorization), entered };
+}
+
+/** @param authorization as its Authorization header would say it */
+export function callerOfRequest(
+  { headers, socket }: IncomingMessage,
+  authorization: string | undefined,
+): Caller {
+  return {
+    authorization,
+    address: socket.remoteAddress ?? '',
+    port: socket.remotePort,
+    header: (name) => headers[name]?.toString(),
+  };
 }
 
 /** Who calls, by the head of a request: nothing is read of a body before that is known. After the hooks of CORS. */

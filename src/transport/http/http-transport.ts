@@ -96,6 +96,8 @@ export class HttpTransport {
   async start(): Promise<{ host: string; port: number }> {
     this.#streams.start();
     this.#guard.start();
+    await this.#app.ready();
+    this.#options.gate.addresses.readPreambles(this.#app.server);
     await this.#app.listen({ host: this.#options.host, port: this.#options.port });
     const { address, port } = this.#app.server.address() as AddressInfo;
     return { host: address, port };
@@ -129,7 +131,7 @@ export class HttpTransport {
     });
     app.server.maxConnections = this.#options.maxConnections;
     app.server.on('connection', (socket) => {
-      if (!gate.limits.mayConnect(socket.remoteAddress ?? '')) socket.destroy();
+      if (!gate.mayConnect(socket.remoteAddress ?? '', socket.remotePort)) socket.destroy();
     });
     tls?.onChange((options) => (app.server as unknown as TlsServer).setSecureContext(options));
     // A form or a text is no message: JSON is asked for by name, which also makes browsers ask for leave first (CORS).

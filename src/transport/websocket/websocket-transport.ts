@@ -8,6 +8,7 @@ import type { Session } from '../../presence/session.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
+import { callerOfRequest } from '../http/caller.ts';
 import { answerSocket } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
 import type { HandshakeRefusal, WebSocketDoor } from '../http/web-socket-route.ts';
@@ -159,12 +160,12 @@ export class WebSocketTransport implements WebSocketDoor {
     })(this);
 }
 
-function callerOf({ headers, socket }: IncomingMessage): Caller {
-  const address = socket.remoteAddress ?? '';
-  if (headers.authorization !== undefined) return { authorization: headers.authorization, address };
+function callerOf(request: IncomingMessage): Caller {
+  const { headers } = request;
+  if (headers.authorization !== undefined) return callerOfRequest(request, headers.authorization);
   const offered = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
   const named = offered.find((name) => name.startsWith(tokenSubprotocolPrefix));
-  return { authorization: named && `Bearer ${named.slice(tokenSubprotocolPrefix.length)}`, address };
+  return callerOfRequest(request, named && `Bearer ${named.slice(tokenSubprotocolPrefix.length)}`);
 }
 
 function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
