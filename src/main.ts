@@ -21,8 +21,8 @@ async function serve(): Promise<void> {
   const config = readConfig(process.env);
   const log = createLog(config.logLevel);
   const server = new Server(config, log);
-  const stopped = interrupted().then((signal) => {
-    log.info({ signal }, 'stopping: open calls may end, leases are left to run');
+  const stopped = Promise.race([interrupted(), orphaned()]).then((reason) => {
+    log.info({ reason }, 'stopping: open calls may end, leases are left to run');
     return server.stop();
   });
   const { grpc, http } = await server.start();
@@ -36,6 +36,14 @@ async function serve(): Promise<void> {
 function interrupted(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+  });
+}
+
+/** The end of the process that started this one with a channel, as `npm start` does: nobody else would stop the server. */
+function orphaned(): Promise<'orphaned'> {
+  return new Promise((resolve) => {
+    process.once('disconnect', () => resolve('orphaned'));
+    process.channel?.unref();
   });
 }
 
