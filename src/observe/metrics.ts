@@ -111,6 +111,11 @@ export const metricTable = {
     labels: [],
   },
   pilotlight_sweeper_partitions: { type: 'gauge', help: 'Partitions that this node sweeps.', labels: [] },
+  pilotlight_partitions: {
+    type: 'gauge',
+    help: 'PARTITIONS, the same on every node: so many must be swept by all nodes together.',
+    labels: [],
+  },
   pilotlight_conflated_events_total: {
     type: 'counter',
     help: 'Steps left out for watchers that were too slow for every one.',
@@ -235,6 +240,7 @@ function readAll(sources: Sources, monitor: Monitor): Record<MetricName, Value[]
     ),
     pilotlight_sweep_duration_seconds: buckets('pilotlight_sweep_duration_seconds', redis?.sweepSeconds),
     pilotlight_sweeper_partitions: one(redis?.ownedPartitions ?? sources.partitions),
+    pilotlight_partitions: one(sources.partitions),
     pilotlight_conflated_events_total: one(hub.conflated),
     pilotlight_queued_bytes: each('transport', sources.queuedBytes()),
     pilotlight_redis_up: redis ? one(sources.isEngineAvailable() ? 1 : 0) : [],

@@ -21,6 +21,8 @@ export interface StatsSource {
 /** How often a live page is told of transitions, and of how many at most: a wall shows what an eye can follow. */
 const transitionIntervalMs = 100;
 const maxTransitionsAtOnce = 200;
+/** Ticks kept for a reader who is slow; after more it is told everything again. */
+const maxUntoldTicks = 10;
 
 /** The live pages' own door: a snapshot, and a stream of what follows it. */
 export function statsRoutes(
@@ -57,11 +59,32 @@ export function statsRoutes(
       },
     },
     async (request, reply) => {
-      let untold: UserState[] = [...source.recentTransitions()];
       const ends: (() => void)[] = [];
+      let ticks: Tick[] = [];
+      let untold: UserState[] = [];
+      /** Whether more came than is kept for a reader who is slow: it is told anew of everything when it has room. */
+      let hasMissed = false;
+      const write = (event: string, data: unknown) =>
+        stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+      /** Whole whatever its size, which is bounded: half of it would look like a system in which nothing happened. */
+      const introduce = () => {
+        hasMissed = false;
+        ticks = [];
+        untold = [];
+        const stats = source.stats();
+        if (stats) write('stats', stats);
+        write('transitions', source.recentTransitions().map(toJsonEvent));
+      };
+      const tell = () => {
+        if (stream.isFull) return;
+        if (hasMissed) introduce();
+        for (const tick of ticks) write('tick', tick);
+        ticks = [];
+        if (untold.length > 0) write('transitions', untold.slice(-maxTransitionsAtOnce).map(toJsonEvent));
+        untold = [];
+      };
       const stream = streams.add(reply.raw, {
-        // Missed ticks are not made up for: the next one tells all.
-        drained: () => {},
+        drained: tell,
         closed: () => {
           for (const end of ends) end();
         },
@@ -72,25 +95,26 @@ export function statsRoutes(
           stream.end();
         }),
       );
-      const send = (event: string, data: unknown) => {
-        if (!stream.isFull) stream.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-      };
-      const stats = source.stats();
-      if (stats) send('stats', stats);
-      send('transitions', untold.map(toJsonEvent));
-      untold = [];
-      ends.push(source.onTick((tick) => send('tick', tick)));
+      introduce();
+      ends.push(
+        source.onTick((tick) => {
+          ticks.push(tick);
+          if (ticks.length > maxUntoldTicks) {
+            hasMissed = true;
+            ticks = [];
+          }
+          tell();
+        }),
+      );
       ends.push(
         source.onTransitions((states) => {
           untold.push(...states.slice(-maxTransitionsAtOnce));
-          if (untold.length > 2 * maxTransitionsAtOnce) untold = untold.slice(-maxTransitionsAtOnce);
+          if (untold.length <= 2 * maxTransitionsAtOnce) return;
+          if (stream.isFull) hasMissed = true;
+          untold = untold.slice(-maxTransitionsAtOnce);
         }),
       );
-      const timer = setInterval(() => {
-        if (untold.length === 0) return;
-        send('transitions', untold.slice(-maxTransitionsAtOnce).map(toJsonEvent));
-        untold = [];
-      }, transitionIntervalMs);
+      const timer = setInterval(tell, transitionIntervalMs);
       ends.push(() => clearInterval(timer));
       stream.open(reply);
       if (request.method === 'HEAD') stream.end();
