@@ -1,7 +1,15 @@
 import { dropExpired, isSameCustomStatus } from './custom-status.ts';
 import { PresenceError } from './errors.ts';
 import type { UserState } from './presence.ts';
-import { type Face, type Hide, openPrivacy, type Privacy, type PrivacyChange } from './privacy.ts';
+import {
+  type Face,
+  type Hide,
+  maxPrivacyBytes,
+  openPrivacy,
+  type Privacy,
+  type PrivacyChange,
+  privacyBytes,
+} from './privacy.ts';
 import { isSuperseded, type Sight, through, throughHides } from './sight.ts';
 
 export interface PrivacyOutcome {
@@ -52,11 +60,15 @@ export function changePrivacy(
   const blocked = new Map(before.blocked);
   let isListChanged = false;
   let isAppearing = false;
+  let face: Face | undefined;
   for (const userId of change.addBlocked) {
     if (isHiding(blocked.get(userId) ?? null)) continue;
     const sight = throughHides(userId, truth, before, nowMs);
     blocked.delete(userId);
-    blocked.set(userId, { face: faceOf(sight, nowMs, version, lateMs), lifted: null });
+    // All but those who already saw somebody else keep the same.
+    const own = faceOf(sight, nowMs, version, lateMs);
+    face = face && isSameFace(face, own) ? face : own;
+    blocked.set(userId, { face, lifted: null });
     isListChanged = true;
   }
   for (const userId of change.removeBlocked) {
@@ -89,10 +101,34 @@ export function changePrivacy(
     ? truth.state.privacy !== undefined
     : invisible !== before.invisible || blocked.size !== before.blocked.size;
   if (!isChanged && !isDropped) return null;
+  const privacy = isEmpty ? null : { version, invisible, blocked, lastSeen, lastSeenVersion };
+  if (
+    privacy &&
+    change.addBlocked.length > 0 &&
+    privacyBytes(privacy) > maxPrivacyBytes(change.maxBlockedUsers)
+  ) {
+    throw PresenceError.invalidArgument(
+      'add_blocked',
+      'would make the record too large: it keeps a custom status for each time of blocking; block fewer users',
+    );
+  }
   return {
-    privacy: isEmpty ? null : { version, invisible, blocked, lastSeen, lastSeenVersion },
+    privacy,
     renews: isAppearing && truth.state.status === 'ONLINE',
   };
+}
+
+function isSameFace(a: Face, b: Face): boolean {
+  return (
+    a.version === b.version &&
+    a.cause === b.cause &&
+    a.sinceMs === b.sinceMs &&
+    a.changedAtMs === b.changedAtMs &&
+    a.lastSeenMs === b.lastSeenMs &&
+    a.lateMs === b.lateMs &&
+    a.customStatuses.length === b.customStatuses.length &&
+    a.customStatuses.every((status, index) => isSameCustomStatus(status, b.customStatuses[index] ?? null))
+  );
 }
 
 function isHiding(hide: Hide | null): boolean {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { UserState } from './presence.ts';
-import { blockedUsers, type Privacy, type PrivacyChange } from './privacy.ts';
+import { blockedUsers, maxPrivacyBytes, type Privacy, type PrivacyChange, privacyBytes } from './privacy.ts';
 import { changePrivacy } from './privacy-change.ts';
 import {
   connectionsSeenBy,
@@ -51,6 +51,30 @@ const at = (nowMs: number, more: Partial<SightRules> = {}): SightRules => ({
 });
 
 describe('privacy', () => {
+  it('keeps one face for all who are blocked at one time, and a bound for the whole record', () => {
+    const customStatus = { text: 'x'.repeat(2000), emoji: '', expiresAtMs: 0 };
+    const userIds = Array.from({ length: 1000 }, (_, index) => `blocked-${index}`);
+    const at = (nowMs: number) => stateAt(nowMs, 'ONLINE', { customStatus });
+    const maxBlockedUsers = 1000;
+    const once = changed(at(100), 200, { addBlocked: userIds, maxBlockedUsers });
+    const faces = new Set([...(once.privacy as Privacy).blocked.values()].map(({ face }) => face));
+    assert.equal(faces.size, 1);
+    // One by one, each with a custom status of its own, they would make it 2 MB.
+    let state = at(300);
+    assert.throws(() => {
+      for (const [index, userId] of userIds.entries()) {
+        const own = { ...customStatus, text: `${index} ${customStatus.text}` };
+        state = changed({ ...state, customStatus: own }, 400 + index, {
+          addBlocked: [userId],
+          maxBlockedUsers,
+        });
+      }
+    }, /too large/);
+    assert.ok(privacyBytes(state.privacy as Privacy) <= maxPrivacyBytes(maxBlockedUsers));
+    const fewer = changed(state, 2000, { removeBlocked: ['blocked-1'], maxBlockedUsers });
+    assert.ok(fewer.privacy?.blocked.get('blocked-1')?.lifted, 'less is never refused');
+  });
+
   it('shows a blocked user the user OFFLINE as of the block, and everybody else the truth', () => {
     const hidden = changed(stateAt(100, 'ONLINE'), 200, { addBlocked: ['vic'] });
     const { privacy: _privacy, ...truth } = hidden;

@@ -1,5 +1,6 @@
 import type { CustomStatus } from './custom-status.ts';
 import type { Cause, Status } from './status.ts';
+import { utf8Length } from './user-id.ts';
 
 /** Who may know when an OFFLINE user was last seen. `reciprocal`: users who do not hide theirs (`nobody`). */
 export const lastSeenVisibilities = ['everyone', 'nobody', 'reciprocal'] as const;
@@ -69,6 +70,31 @@ export function hiddenFromAll(version: number): Privacy {
   const times = { sinceMs: 0, changedAtMs: 0, lastSeenMs: 0, version: 0 };
   const face: Face = { cause: null, ...times, customStatuses: [], lateMs: 0 };
   return { ...openPrivacy, version, invisible: { face, lifted: null } };
+}
+
+/** What one record may take, for each user that the block list may hold, and besides. */
+const recordBytesPerUser = 512;
+const recordBytesBesides = 64 * 1024;
+
+/** Most bytes of a record, as `privacyBytes` counts them. */
+export function maxPrivacyBytes(maxBlockedUsers: number): number {
+  return recordBytesBesides + recordBytesPerUser * maxBlockedUsers;
+}
+
+/** About what a record takes in memory and in Redis. A face that several hides share counts once. */
+export function privacyBytes({ invisible, blocked }: Privacy): number {
+  const faces = new Set<Face>();
+  let bytes = 0;
+  for (const [userId, { face, lifted }] of blocked) {
+    bytes += 16 + utf8Length(userId) + (lifted ? 64 : 0);
+    faces.add(face);
+  }
+  if (invisible) faces.add(invisible.face);
+  for (const { customStatuses } of faces) {
+    bytes += 100;
+    for (const { text, emoji } of customStatuses) bytes += 32 + utf8Length(text) + utf8Length(emoji);
+  }
+  return bytes;
 }
 
 /** Users who are blocked now. */

@@ -13,16 +13,19 @@ export interface HeartbeatResult {
   readonly nextInMs: number;
 }
 
-/** Which users there are. What needs no question is answered at once. */
+/**
+ * Which users there are. What needs no question is answered at once. `payer` asks: too many questions of one payer wait for
+ * each other, and not the others for them.
+ */
 export interface UserDirectory {
   /** @throws PresenceError USER_NOT_FOUND: one of these is not there; REDIS_ERROR: the directory does not answer */
-  require(userIds: readonly string[]): void | Promise<void>;
+  require(userIds: readonly string[], payer: string): void | Promise<void>;
   /**
    * Those that are there, in the order given.
    *
    * @throws PresenceError REDIS_ERROR
    */
-  known(userIds: readonly string[]): readonly string[] | Promise<readonly string[]>;
+  known(userIds: readonly string[], payer: string): readonly string[] | Promise<readonly string[]>;
 }
 
 /** What a caller asks to change of a user's privacy; the bound is the server's. */

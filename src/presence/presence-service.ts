@@ -85,7 +85,7 @@ export class PresenceService implements ViewedPresence {
    */
   async getStatuses(userIds: readonly string[]): Promise<UserState[]> {
     checkUserIds(userIds, 'user_ids', this.#options.maxBulkUsers);
-    const known = (await this.#options.directory?.known(userIds)) ?? userIds;
+    const known = (await this.#options.directory?.known(userIds, this.#payer)) ?? userIds;
     return known.length === 0 ? [] : this.#reader.read(known);
   }
 
@@ -206,7 +206,12 @@ export class PresenceService implements ViewedPresence {
 
   /** @throws PresenceError USER_NOT_FOUND: the directory lacks one of these; REDIS_ERROR: it does not answer */
   requireKnown(userIds: readonly string[]): void | Promise<void> {
-    return this.#options.directory?.require(userIds);
+    return this.#options.directory?.require(userIds, this.#payer);
+  }
+
+  /** All backends are one: they are trusted not to ask too much. */
+  get #payer(): string {
+    return this.#viewer.userId ?? '';
   }
 }
 

@@ -77,6 +77,18 @@ async function watch(...userIds: string[]) {
 const until = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe('state reader', () => {
+  it('reads a user who is asked for many times once, and answers each time', async () => {
+    const { store, reader } = await watch('ada');
+    store.states.set('bob', { ...stateOf('bob', 'ONLINE', 5), privacy: openPrivacy });
+    const before = store.asked.length;
+    const states = await reader.read(['bob', 'ada', 'bob', 'carol', 'bob']);
+    assert.deepEqual(store.asked.slice(before), ['bob', 'carol']);
+    assert.deepEqual(
+      states.map(({ userId }) => userId),
+      ['bob', 'ada', 'bob', 'carol', 'bob'],
+    );
+  });
+
   it('answers watched users from memory, and asks the store for the others, in order', async () => {
     const { store, reader } = await watch('ada', 'bea');
     store.states.set('cleo', stateOf('cleo', 'ONLINE', 7));

@@ -17,7 +17,11 @@ export class StateReader {
 
   /** What the viewer sees, in the order asked for. Rejects with REDIS_ERROR. */
   async read(userIds: readonly string[]): Promise<UserState[]> {
-    return this.see(await this.#readTruths(userIds));
+    const unique = [...new Set(userIds)];
+    const states = await this.see(await this.#readTruths(unique));
+    if (unique.length === userIds.length) return states;
+    const byId = new Map(states.map((state) => [state.userId, state]));
+    return userIds.map((userId) => byId.get(userId) as UserState);
   }
 
   /** What the viewer sees of these. Rejects with REDIS_ERROR. */

@@ -201,7 +201,7 @@ export class Gate {
   async requireKnown(userId: string): Promise<void> {
     if (userId === '' || !this.#directory) return;
     checkUserId(userId, 'user_id');
-    await this.#directory.require([userId]);
+    await this.#directory.require([userId], userId);
   }
 
   #limited(principal: Principal, address: string): PresenceApi {

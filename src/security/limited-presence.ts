@@ -15,6 +15,9 @@ import type {
 import type { Subscription } from '../presence/subscription.ts';
 import type { Limits, Rate } from './limits.ts';
 
+/** Updates that a change of privacy counts as: it writes the whole record, and nodes that show the user read it again. */
+const privacyCost = 5;
+
 /** The same presence, as often as one caller may. Every method throws PresenceError RATE_LIMITED beyond that. */
 export class LimitedPresence implements PresenceApi {
   readonly #presence: PresenceApi;
@@ -36,12 +39,12 @@ export class LimitedPresence implements PresenceApi {
   }
 
   async getStatus(userId: string): Promise<UserState> {
-    this.#take('calls');
+    this.#takeReads(1);
     return this.#presence.getStatus(userId);
   }
 
   async getStatuses(userIds: readonly string[]): Promise<UserState[]> {
-    this.#take('calls');
+    this.#takeReads(userIds.length);
     return this.#presence.getStatuses(userIds);
   }
 
@@ -61,7 +64,7 @@ export class LimitedPresence implements PresenceApi {
   }
 
   async setPrivacy(userId: string, request: PrivacyRequest): Promise<Privacy> {
-    this.#take('updates');
+    this.#limits.takeUpdate(this.#principal, this.#address, privacyCost);
     return this.#presence.setPrivacy(userId, request);
   }
 
@@ -102,6 +105,12 @@ export class LimitedPresence implements PresenceApi {
   ): Promise<void> {
     this.#edit(userIds.length);
     await this.#presence.addWatched(subscription, userIds, knownVersions);
+  }
+
+  /** What a bulk query costs is what it asks for. */
+  #takeReads(users: number): void {
+    this.#take('calls');
+    this.#take('reads', users);
   }
 
   #edit(users: number): void {

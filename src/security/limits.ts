@@ -7,6 +7,8 @@ import { TokenBuckets } from './token-buckets.ts';
 export interface LimitsOptions {
   /** A second, for each user with a token; 0: none. */
   readonly rateLimitCalls: number;
+  /** Users asked for. */
+  readonly rateLimitReads: number;
   readonly rateLimitUpdates: number;
   readonly rateLimitWatchEdits: number;
   /** Sessions and subscriptions opened. */
@@ -15,6 +17,7 @@ export interface LimitsOptions {
   readonly rateLimitBackendFactor: number;
   /** A second, for each address; 0: none. */
   readonly rateLimitAddressCalls: number;
+  readonly rateLimitAddressReads: number;
   readonly rateLimitAddressUpdates: number;
   readonly rateLimitAddressWatchEdits: number;
   /** TCP connections. */
@@ -40,6 +43,7 @@ export interface Load {
 /** Why somebody was refused; a label of the metrics. */
 export const refusals = [
   'calls',
+  'reads',
   'updates',
   'watch-edits',
   'connections',
@@ -51,7 +55,7 @@ export const refusals = [
   'overload',
 ] as const;
 export type Refusal = (typeof refusals)[number];
-export type Rate = 'calls' | 'updates' | 'watch-edits';
+export type Rate = 'calls' | 'reads' | 'updates' | 'watch-edits';
 type Rates = Readonly<Record<Rate | 'connections', TokenBuckets>>;
 
 /** When a newcomer who found no room should come back, ms. */
@@ -84,6 +88,7 @@ export class Limits {
     this.#load = load;
     const perPrincipal = (factor: number) => ({
       calls: new TokenBuckets(options.rateLimitCalls * factor),
+      reads: new TokenBuckets(options.rateLimitReads * factor),
       updates: new TokenBuckets(options.rateLimitUpdates * factor),
       'watch-edits': new TokenBuckets(options.rateLimitWatchEdits * factor),
       connections: new TokenBuckets(options.rateLimitConnections * factor),
@@ -92,6 +97,7 @@ export class Limits {
     this.#backends = perPrincipal(options.rateLimitBackendFactor);
     this.#addresses = {
       calls: new TokenBuckets(options.rateLimitAddressCalls),
+      reads: new TokenBuckets(options.rateLimitAddressReads),
       updates: new TokenBuckets(options.rateLimitAddressUpdates),
       'watch-edits': new TokenBuckets(options.rateLimitAddressWatchEdits),
       connections: new TokenBuckets(options.rateLimitAddressConnections),
@@ -115,11 +121,12 @@ export class Limits {
   /**
    * An update, which is a call too.
    *
+   * @param cost how many updates it counts as
    * @throws PresenceError RATE_LIMITED
    */
-  takeUpdate(principal: Principal | null, address: string): void {
+  takeUpdate(principal: Principal | null, address: string, cost = 1): void {
     this.take('calls', principal, address);
-    this.take('updates', principal, address);
+    this.take('updates', principal, address, cost);
   }
 
   /**

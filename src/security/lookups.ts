@@ -22,10 +22,15 @@ export interface LookupsOptions {
   /** A no is used no longer than this; default: as long as a yes. */
   readonly maxNoMs?: number;
   /**
-   * Users who may wait for their turn (one list more than that is taken), and answers that are remembered; default 100,000
-   * waiting, 200,000 times yes, 50,000 times no.
+   * Users who may wait for their turn, in all and of one payer (one list more than either is taken), and answers that are
+   * remembered; default 100,000 and 10,000 waiting, 200,000 times yes, 50,000 times no.
    */
-  readonly bounds?: { readonly waiting: number; readonly yes: number; readonly no: number };
+  readonly bounds?: {
+    readonly waiting: number;
+    readonly waitingOfOne: number;
+    readonly yes: number;
+    readonly no: number;
+  };
   readonly log: Log;
 }
 
@@ -56,7 +61,9 @@ interface Question {
 
 const maxBatchUsers = 500;
 const maxAsksAtOnce = 32;
-const defaultBounds = { waiting: 100_000, yes: 200_000, no: 50_000 };
+/** However much one payer asks, the others find the endpoint free. */
+const maxAsksOfOne = 8;
+const defaultBounds = { waiting: 100_000, waitingOfOne: 10_000, yes: 200_000, no: 50_000 };
 /** What callers ask in this time goes out together. */
 const windowMs = 2;
 /** After a failure: how long what was heard before serves without a new question. */
@@ -64,9 +71,20 @@ export const lookupPauseMs = 1000;
 const maxAgeBoundMs = 24 * 60 * 60 * 1000;
 const nobodySaid: Answer = { verdict: 'unknown', freshUntilMs: 0, staleUntilMs: 0 };
 
+/** What one payer waits for. */
+interface Queue {
+  readonly payer: string;
+  readonly asker: string;
+  /** Waiting, by key, oldest first. */
+  readonly waiting: Map<string, Question>;
+  asksNow: number;
+  isInRound: boolean;
+}
+
 /**
- * Yes-or-no questions about users, which somebody else answers. Answers are remembered; questions of a few milliseconds go
- * out together, each once, however many wait for it; all waits are bounded, in time and in number.
+ * Yes-or-no questions about users, which an endpoint answers. Answers are remembered. Questions of a few milliseconds go out
+ * together. Payers take turns, a batch each, and all waits are bounded, in time and in number, so that nobody's questions
+ * hold up another's.
  */
 export class Lookups {
   readonly #options: LookupsOptions;
@@ -74,10 +92,13 @@ export class Lookups {
   /** Oldest first. Apart from each other, so that whoever makes up ids drives out no yes. */
   readonly #yes = new Map<string, Answer>();
   readonly #no = new Map<string, Answer>();
-  /** Waiting or asked, by key. */
-  readonly #questions = new Map<string, Question>();
-  /** Waiting, by asker: those of one asker go out together. */
-  readonly #waiting = new Map<string, Question[]>();
+  /** Asked now, by key. */
+  readonly #asked = new Map<string, Question>();
+  /** By payer. */
+  readonly #queues = new Map<string, Queue>();
+  /** Whose turn it is, the next one last; then those who come after them, the next one first. */
+  #round: Queue[] = [];
+  #nextRound: Queue[] = [];
   #waitingUsers = 0;
   #asksNow = 0;
   #window: NodeJS.Timeout | undefined;
@@ -99,10 +120,13 @@ export class Lookups {
    * What is known of users, at once where nothing has to be asked. Never rejects.
    *
    * @param asker on whose behalf; answers to one are not used for another
+   * @param payer who waits when too much is asked; default: the asker
    */
-  judge(asker: string, userIds: readonly string[]): Judgement | Promise<Judgement> {
+  judge(asker: string, userIds: readonly string[], payer: string = asker): Judgement | Promise<Judgement> {
     const nowMs = performance.now();
-    const isFull = this.#waitingUsers >= this.#bounds.waiting;
+    const isFull =
+      this.#waitingUsers >= this.#bounds.waiting ||
+      (this.#queues.get(payer)?.waiting.size ?? 0) >= this.#bounds.waitingOfOne;
     let isAsked = false;
     const answers = userIds.map((userId): Answer | Promise<Answer> => {
       // No user id has control characters.
@@ -110,7 +134,7 @@ export class Lookups {
       const known = this.#recall(key, nowMs) ?? (isFull ? this.#fallBack(key) : undefined);
       if (known) return known;
       isAsked = true;
-      return (this.#questions.get(key) ?? this.#enqueue(asker, key, userId, nowMs)).promise;
+      return (this.#asked.get(key) ?? this.#enqueue(payer, asker, key, userId, nowMs)).promise;
     });
     return isAsked
       ? Promise.all(answers).then((all) => summary(userIds, all))
@@ -138,14 +162,19 @@ export class Lookups {
     return nobodySaid;
   }
 
-  #enqueue(asker: string, key: string, userId: string, nowMs: number): Question {
+  #enqueue(payer: string, asker: string, key: string, userId: string, nowMs: number): Question {
+    let queue = this.#queues.get(payer);
+    if (!queue) {
+      queue = { payer, asker, waiting: new Map(), asksNow: 0, isInRound: false };
+      this.#queues.set(payer, queue);
+    }
+    // Not one that another payer waits for: its turn may be far away.
+    const same = queue.waiting.get(key);
+    if (same) return same;
     const { promise, resolve } = Promise.withResolvers<Answer>();
-    const deadlineMs = nowMs + this.#options.timeoutMs;
-    const question: Question = { key, userId, deadlineMs, promise, resolve };
-    this.#questions.set(key, question);
-    const waiting = this.#waiting.get(asker);
-    if (waiting) waiting.push(question);
-    else this.#waiting.set(asker, [question]);
+    const question: Question = { key, userId, deadlineMs: nowMs + this.#options.timeoutMs, promise, resolve };
+    queue.waiting.set(key, question);
+    this.#wantsTurn(queue);
     this.#waitingUsers++;
     this.#window ??= setTimeout(() => {
       this.#window = undefined;
@@ -154,28 +183,66 @@ export class Lookups {
     return question;
   }
 
+  /** A batch of each payer in turn, while there is room. */
   #askNext(): void {
-    for (const [asker, waiting] of this.#waiting) {
-      while (waiting.length > 0) {
-        if (this.#asksNow >= maxAsksAtOnce) return;
-        const batch = waiting.splice(0, maxBatchUsers);
-        this.#waitingUsers -= batch.length;
-        // Not from within: where many askers' time is over, each would be a call deeper than the one before.
-        void this.#ask(asker, batch).then(() => this.#askNext());
+    while (this.#asksNow < maxAsksAtOnce) {
+      if (this.#round.length === 0) {
+        this.#round = this.#nextRound.reverse();
+        this.#nextRound = [];
       }
-      this.#waiting.delete(asker);
+      const queue = this.#round.pop();
+      if (!queue) return;
+      queue.isInRound = false;
+      const batch = this.#takeBatch(queue);
+      if (batch.length > 0) {
+        // Not from within: where many payers' time is over, each would be a call deeper than the one before.
+        void this.#ask(queue, batch).then(() => {
+          this.#wantsTurn(queue);
+          this.#askNext();
+        });
+      }
+      this.#wantsTurn(queue);
     }
   }
 
-  /** Never rejects: who waits is told what can be told. */
-  async #ask(asker: string, batch: readonly Question[]): Promise<void> {
+  #wantsTurn(queue: Queue): void {
+    const { payer, waiting, asksNow, isInRound } = queue;
+    if (waiting.size === 0 && asksNow === 0) this.#queues.delete(payer);
+    if (waiting.size === 0 || asksNow >= maxAsksOfOne || isInRound) return;
+    queue.isInRound = true;
+    this.#nextRound.push(queue);
+  }
+
+  /** What was answered meanwhile, for another payer, is not asked again. */
+  #takeBatch({ waiting }: Queue): Question[] {
+    const batch: Question[] = [];
+    const nowMs = performance.now();
+    for (const [key, question] of waiting) {
+      if (batch.length === maxBatchUsers) break;
+      waiting.delete(key);
+      this.#waitingUsers--;
+      const known = this.#recall(key, nowMs);
+      const asked = this.#asked.get(key);
+      if (known) question.resolve(known);
+      else if (asked) void asked.promise.then(question.resolve);
+      else {
+        this.#asked.set(key, question);
+        batch.push(question);
+      }
+    }
+    return batch;
+  }
+
+  /** Never rejects: every waiting caller gets the best answer there is. */
+  async #ask(queue: Queue, batch: readonly Question[]): Promise<void> {
     this.#asksNow++;
+    queue.asksNow++;
     try {
       const [{ deadlineMs }] = batch as readonly [Question];
       const timeoutMs = Math.ceil(deadlineMs - performance.now());
       if (timeoutMs <= 0) throw new Error('more was asked than is answered in time');
       const userIds = batch.map(({ userId }) => userId);
-      const { yes, maxAgeMs } = await this.#options.ask(asker, userIds, timeoutMs);
+      const { yes, maxAgeMs } = await this.#options.ask(queue.asker, userIds, timeoutMs);
       this.#succeeded();
       for (const question of batch) {
         this.#counts.asked++;
@@ -185,11 +252,12 @@ export class Lookups {
       this.#failed(error);
       for (const question of batch) this.#settle(question, this.#fallBack(question.key));
     }
+    queue.asksNow--;
     this.#asksNow--;
   }
 
   #settle(question: Question, answer: Answer): void {
-    this.#questions.delete(question.key);
+    this.#asked.delete(question.key);
     question.resolve(answer);
   }
 

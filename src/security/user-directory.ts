@@ -37,13 +37,13 @@ export class CachedDirectory implements UserDirectory {
     return this.#lookups.stats();
   }
 
-  require(userIds: readonly string[]): void | Promise<void> {
-    const judgement = this.#lookups.judge('', userIds);
+  require(userIds: readonly string[], payer: string): void | Promise<void> {
+    const judgement = this.#lookups.judge('', userIds, payer);
     return judgement instanceof Promise ? judgement.then(requireAll) : requireAll(judgement);
   }
 
-  known(userIds: readonly string[]): readonly string[] | Promise<readonly string[]> {
-    const judgement = this.#lookups.judge('', userIds);
+  known(userIds: readonly string[], payer: string): readonly string[] | Promise<readonly string[]> {
+    const judgement = this.#lookups.judge('', userIds, payer);
     return judgement instanceof Promise
       ? judgement.then((it) => withoutNo(userIds, it))
       : withoutNo(userIds, judgement);

@@ -7,7 +7,7 @@ import { redisCommand } from '../../../test/support/redis-command.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
 import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
-import type { PrivacyChange } from '../../core/privacy.ts';
+import type { Privacy, PrivacyChange } from '../../core/privacy.ts';
 import { seenBy, stranger } from '../../core/sight.ts';
 import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
 import type { RedisStore } from './redis-store.ts';
@@ -38,6 +38,37 @@ describe('privacy in Redis', () => {
     );
     return Object.fromEntries(counts.filter(([name]) => !own.includes(name)));
   }
+
+  it('comes from Redis once, however many ask for it at one time', async () => {
+    const [writer, reader] = await Promise.all([startStore(redis), startStore(redis)]);
+    await writer.setOnline('asked', null);
+    await writer.setPrivacy('asked', change({ addBlocked: ['vic'] }));
+    const calls = await callsOf(() =>
+      Promise.all(Array.from({ length: 50 }, () => reader.read(Array.from({ length: 40 }, () => 'asked')))),
+    );
+    assert.ok((calls.get ?? 0) <= 3, JSON.stringify(calls));
+    await Promise.all([writer.stop(), reader.stop()]);
+  });
+
+  it('is read as version 0.1 wrote it', () => {
+    const face = {
+      cause: 'SET',
+      sinceMs: 1,
+      changedAtMs: 1,
+      lastSeenMs: 1,
+      version: null,
+      customStatuses: [],
+      lateMs: 0,
+    };
+    const text = JSON.stringify({ i: null, b: [['vic', { f: face, l: null }]], s: 'everyone', v: null });
+    const privacy = decodePrivacy(`7000\n${text}`);
+    assert.deepEqual(privacy?.blocked.get('vic'), { face: { ...face, version: 7000 }, lifted: null });
+    assert.deepEqual(decodePrivacy(`7000\n${encodePrivacy(privacy as Privacy)}`), privacy);
+    assert.equal(
+      decodePrivacy('7000\n{"i":null,"b":{"faces":[],"users":[["vic",0,null]]},"s":"everyone","v":1}'),
+      undefined,
+    );
+  });
 
   it('outlives LAST_SEEN_TTL with the user, and goes when nothing is left of it', async () => {
     const store = await startStore(redis, { lastSeenTtlMs: 200 });
@@ -76,14 +107,21 @@ describe('privacy in Redis', () => {
     };
     // The first use of a script loads it.
     await live('plain');
-    const plain = await callsOf(() => live('plain'));
+    // What a node does each second comes on top of some rounds.
+    const least = async (userId: string) => {
+      const total = (calls: Record<string, number>) => Object.values(calls).reduce((sum, it) => sum + it, 0);
+      const rounds: Record<string, number>[] = [];
+      for (let round = 0; round < 5; round++) rounds.push(await callsOf(() => live(userId)));
+      return rounds.reduce((best, it) => (total(it) < total(best) ? it : best));
+    };
+    const plain = await least('plain');
     await store.setPrivacy('private', change({ invisible: true, addBlocked: ['vic'] }));
     await store.setOnline('private', null);
     await store.setOffline('private');
     await store.read(['private']);
-    const known = await callsOf(() => live('private'));
+    const known = await least('private');
     await live('plain');
-    const again = await callsOf(() => live('plain'));
+    const again = await least('plain');
     assert.deepEqual(
       { ...known, hmget: 0, persist: 0, pexpire: 0, get: 0 },
       { ...again, hmget: 0, persist: 0, pexpire: 0, get: 0 },

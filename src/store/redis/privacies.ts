@@ -35,6 +35,8 @@ export class Privacies {
   /** Least recently used first. */
   readonly #cache = new Map<string, Privacy>();
   #cachedHides = 0;
+  /** Under way, by version and user: however many ask, one answer comes from Redis. */
+  readonly #fetching = new Map<string, Promise<Privacy | undefined>>();
 
   constructor(options: PrivaciesOptions) {
     this.#options = options;
@@ -48,6 +50,16 @@ export class Privacies {
       this.#cache.set(userId, cached);
       return cached;
     }
+    const key = `${version} ${userId}`;
+    let fetching = this.#fetching.get(key);
+    if (!fetching) {
+      fetching = this.#fetch(userId, version).finally(() => this.#fetching.delete(key));
+      this.#fetching.set(key, fetching);
+    }
+    return fetching;
+  }
+
+  async #fetch(userId: string, version: number): Promise<Privacy | undefined> {
     const { engine, keys, partitionOf } = this.#options;
     const stored = await engine.command<string | null>(partitionOf(userId), ['GET', keys.privacy(userId)]);
     if (stored === null) return undefined;

@@ -12,14 +12,25 @@ import {
  */
 export const versionToCome = -1;
 
+type FaceText = Omit<Face, 'version'> & { readonly version: number | null };
+
 interface HideText {
-  readonly f: Omit<Face, 'version'> & { readonly version: number | null };
+  readonly f: FaceText;
   readonly l: (Omit<NonNullable<Hide['lifted']>, 'version'> & { readonly version: number | null }) | null;
+}
+
+interface BlocksText {
+  readonly faces: readonly FaceText[];
+  readonly users: readonly (readonly [userId: string, face: number, lifted: HideText['l']])[];
 }
 
 interface PrivacyText {
   readonly i: HideText | null;
-  readonly b: readonly (readonly [userId: string, hide: HideText])[];
+  /**
+   * The block list. Users blocked at one time keep the same face, which is written once. Version 0.1 wrote a list of user
+   * and hide instead.
+   */
+  readonly b: BlocksText | readonly (readonly [userId: string, hide: HideText])[];
   readonly s: LastSeenVisibility;
   readonly v: number | null;
 }
@@ -28,7 +39,7 @@ interface PrivacyText {
 export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }: Privacy): string {
   const text: PrivacyText = {
     i: invisible && encodeHide(invisible),
-    b: [...blocked].map(([userId, hide]) => [userId, encodeHide(hide)] as const),
+    b: encodeBlocks(blocked),
     s: lastSeen,
     v: encodeVersion(lastSeenVersion),
   };
@@ -44,17 +55,26 @@ export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }:
 export function decodePrivacy(stored: string): Privacy | undefined {
   const end = stored.indexOf('\n');
   const version = Number(stored.slice(0, end));
-  const decodeHide = ({ f, l }: HideText): Hide => ({
-    face: { ...f, version: f.version ?? version },
-    lifted: l && { ...l, version: l.version ?? version },
-  });
+  const decodeFace = (text: FaceText): Face => ({ ...text, version: text.version ?? version });
+  const decodeLift = (text: HideText['l']) => text && { ...text, version: text.version ?? version };
+  const decodeHide = ({ f, l }: HideText): Hide => ({ face: decodeFace(f), lifted: decodeLift(l) });
+  const decodeBlocks = (text: PrivacyText['b']): Map<string, Hide> => {
+    if ('map' in text) return new Map(text.map(([userId, hide]) => [userId, decodeHide(hide)]));
+    const faces = text.faces.map(decodeFace);
+    return new Map(
+      text.users.map(([userId, face, lifted]) => [
+        userId,
+        { face: known(faces[face]), lifted: decodeLift(lifted) },
+      ]),
+    );
+  };
   try {
     const { i, b, s, v } = JSON.parse(stored.slice(end + 1)) as PrivacyText;
     if (!lastSeenVisibilities.includes(s)) return undefined;
     return {
       version,
       invisible: i && decodeHide(i),
-      blocked: new Map(b.map(([userId, hide]) => [userId, decodeHide(hide)])),
+      blocked: decodeBlocks(b),
       lastSeen: s,
       lastSeenVersion: v ?? version,
     };
@@ -63,13 +83,33 @@ export function decodePrivacy(stored: string): Privacy | undefined {
   }
 }
 
+function encodeBlocks(blocked: Privacy['blocked']): BlocksText {
+  const places = new Map<Face, number>();
+  const users = [...blocked].map(([userId, { face, lifted }]) => {
+    const place = places.get(face) ?? places.size;
+    places.set(face, place);
+    return [userId, place, encodeLift(lifted)] as const;
+  });
+  return { faces: [...places.keys()].map(encodeFace), users };
+}
+
 function encodeHide({ face, lifted }: Hide): HideText {
-  return {
-    f: { ...face, version: encodeVersion(face.version) },
-    l: lifted && { ...lifted, version: encodeVersion(lifted.version) },
-  };
+  return { f: encodeFace(face), l: encodeLift(lifted) };
+}
+
+function encodeFace(face: Face): FaceText {
+  return { ...face, version: encodeVersion(face.version) };
+}
+
+function encodeLift(lifted: Hide['lifted']): HideText['l'] {
+  return lifted && { ...lifted, version: encodeVersion(lifted.version) };
 }
 
 function encodeVersion(version: number): number | null {
   return version === versionToCome ? null : version;
+}
+
+function known(face: Face | undefined): Face {
+  if (!face) throw new Error('a hide names a face that is not there');
+  return face;
 }
