@@ -1,3 +1,4 @@
+import { constants } from 'node:crypto';
 import { createSecureContext, type TlsOptions } from 'node:tls';
 import type { Log } from '../observe/log.ts';
 import { WatchedFiles } from './watched-file.ts';
@@ -45,11 +46,27 @@ export class TlsFiles {
   }
 }
 
+/** Ephemeral keys and authenticated encryption only, on both ports. */
+const ciphers = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+].join(':');
+
 function optionsOf([cert, key, ca]: readonly Buffer[]): TlsOptions {
   const options: TlsOptions = {
     cert: cert as Buffer,
     key: key as Buffer,
     minVersion: 'TLSv1.2',
+    ciphers,
+    honorCipherOrder: true,
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_COMPRESSION,
     ...(ca !== undefined && { ca, requestCert: true, rejectUnauthorized: true }),
   };
   // Throws where key and certificate are not a pair: while a renewal is under way, one may come before the other.

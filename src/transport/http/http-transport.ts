@@ -62,6 +62,9 @@ const maxHeadBytes = 64 * 1024;
 /** Of bodies of which something is still to come, all connections together; at least eight of the largest. */
 const unfinishedBodyBytes = 64 * 1024 * 1024;
 
+/** Where presence is told or changed. */
+const presencePaths = /^\/(?:v1|presence\.v1\.PresenceService)\//;
+
 /** The HTTP face of the server: JSON API, server-sent events, Connect and gRPC-Web, probes, metrics, dashboard. */
 export class HttpTransport {
   readonly #options: HttpTransportOptions;
@@ -142,7 +145,9 @@ export class HttpTransport {
     refuseExpectations(app, maxBodyBytes(Math.max(maxBulkUsers, 2 * maxBlockedUsers)));
     const paths = new KnownPaths(app, isRpc);
     app.setNotFoundHandler((request, reply) => answerUnknown(paths, request, reply));
-    app.addHook('onRequest', async ({ headers, url, raw }) => {
+    app.addHook('onRequest', async ({ headers, url, raw }, reply) => {
+      // On the response itself, which the library of Connect answers by.
+      if (presencePaths.test(url)) reply.raw.setHeader('cache-control', 'no-store');
       if (headers.host === undefined && raw.httpVersionMinor > 0) {
         throw PresenceError.invalidArgument('Host', 'is required');
       }
@@ -151,7 +156,10 @@ export class HttpTransport {
       if (!URL.canParse(url, `http://${headers.host}`)) {
         throw PresenceError.invalidArgument('the URL or the Host header', 'is malformed');
       }
-      if (isAllowedOrigin(headers.origin, headers.host, allowedOrigins)) return;
+      // Neither a picture nor a link of another site names its origin: its GET could set a user online.
+      const isForeign = headers.origin === undefined && headers['sec-fetch-site'] === 'cross-site';
+      const isRefused = isForeign && presencePaths.test(url);
+      if (!isRefused && isAllowedOrigin(headers.origin, headers.host, allowedOrigins)) return;
       throw new PresenceError(
         'UNAUTHORIZED',
         'pages of this origin may not use this server; see ALLOWED_ORIGINS',
