@@ -26,6 +26,23 @@ export function readJson<Desc extends DescMessage>(desc: Desc, json: JsonValue):
   }
 }
 
+/**
+ * Reads a message of whose fields all must be known: a body that a person wrote.
+ *
+ * @throws PresenceError INVALID_ARGUMENT, INVALID_STATUS: the field is named
+ */
+export function readStrictJson<Desc extends DescMessage>(desc: Desc, json: JsonValue): MessageShape<Desc> {
+  if (isObject(json)) {
+    const unknown = Object.keys(json).find(
+      (key) => !desc.fields.some(({ name, jsonName }) => name === key || jsonName === key),
+    );
+    if (unknown !== undefined) {
+      throw PresenceError.invalidArgument(unknown.slice(0, 100), 'is not a field of this request');
+    }
+  }
+  return readJson(desc, json);
+}
+
 function readTolerant<Desc extends DescMessage>(desc: Desc, json: JsonValue, first: unknown) {
   try {
     return fromJson(desc, json, { ignoreUnknownFields: true });

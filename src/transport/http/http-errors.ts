@@ -127,16 +127,8 @@ function invalid(error: FastifyError): PresenceError {
   const [problem] = error.validation ?? [];
   if (!problem) return PresenceError.from(error);
   const path = problem.instancePath.slice(1).replaceAll('/', '.');
-  if (path === 'status' || (path === '' && problem.params.missingProperty === 'status')) {
-    return new PresenceError('INVALID_STATUS', 'status must be ONLINE or OFFLINE', { cause: error });
-  }
-  const extra = problem.params.additionalProperty;
-  if (extra !== undefined)
-    return PresenceError.invalidArgument(String(extra), 'is not a field of this request');
   const missing = problem.params.missingProperty;
   if (missing !== undefined) return PresenceError.invalidArgument(String(missing), 'is required');
-  const allowed = problem.params.allowedValues as string[] | undefined;
-  if (allowed) return PresenceError.invalidArgument(path, `must be one of ${allowed.join(', ')}`);
   const where = path === '' ? 'the body' : path;
   return PresenceError.invalidArgument(where, problem.message ?? 'is not valid');
 }

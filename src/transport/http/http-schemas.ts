@@ -1,6 +1,8 @@
-import { create, type DescMessage, type MessageInitShape, toJson } from '@bufbuild/protobuf';
-import { errorCatalogue } from '../../core/errors.ts';
+import { create, type DescMessage, type JsonValue, type MessageInitShape, toJson } from '@bufbuild/protobuf';
+import type { RouteShorthandOptions } from 'fastify';
+import { errorCatalogue, PresenceError } from '../../core/errors.ts';
 import { maxUserIdBytes } from '../../core/user-id.ts';
+import { readStrictJson } from '../proto-json.ts';
 import { errorSchema } from './http-errors.ts';
 import { type JsonSchema, messageSchema } from './message-schema.ts';
 
@@ -40,4 +42,23 @@ function codesOf(status: number): string[] {
   return Object.entries(errorCatalogue)
     .filter(([, row]) => row.httpStatus === status)
     .map(([code]) => code);
+}
+
+/**
+ * Of a route whose body is this message in proto3 JSON: the body is read as it, rather than by its schema, which describes.
+ * The user of a route of one user stands in the path alone.
+ */
+export function readsBody(message: DescMessage): Pick<RouteShorthandOptions, 'validatorCompiler'> {
+  return {
+    validatorCompiler: ({ httpPart }) =>
+      httpPart === 'body' ? (body: JsonValue) => readBody(message, body) : () => true,
+  };
+}
+
+function readBody(message: DescMessage, body: JsonValue): { value: unknown } | { error: Error } {
+  try {
+    return { value: readStrictJson(message, body) };
+  } catch (error) {
+    return { error: PresenceError.from(error) };
+  }
 }

@@ -22,11 +22,6 @@ export function enumSchema(description: DescEnum): JsonSchema {
   return { type: 'string', enum: description.values.map((value) => value.name) };
 }
 
-/** The number of a name that the schema let through; none: unspecified. */
-export function enumNumber(description: DescEnum, name: string | undefined): number {
-  return description.values.find((value) => value.name === name)?.number ?? 0;
-}
-
 function fieldSchema(field: DescField): JsonSchema {
   switch (field.fieldKind) {
     case 'scalar':

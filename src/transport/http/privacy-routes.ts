@@ -1,20 +1,15 @@
 import {
   GetPrivacyResponseSchema,
   LastSeenVisibilitySchema,
+  type SetPrivacyRequest,
+  SetPrivacyRequestSchema,
   SetPrivacyResponseSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
-import { answers, json, type UserParams, userParams } from './http-schemas.ts';
-import { enumNumber, enumSchema } from './message-schema.ts';
-
-interface PrivacyBody {
-  readonly invisible?: boolean;
-  readonly lastSeen?: string;
-  readonly addBlocked?: string[];
-  readonly removeBlocked?: string[];
-}
+import { answers, json, readsBody, type UserParams, userParams } from './http-schemas.ts';
+import { enumSchema } from './message-schema.ts';
 
 const userList = { type: 'array', items: { type: 'string' } } as const;
 
@@ -39,9 +34,10 @@ export function privacyRoutes(app: FastifyInstance, doorway: Doorway, bodyLimit:
       ),
   );
 
-  app.put<UserParams & { Body: PrivacyBody }>(
+  app.put<UserParams & { Body: SetPrivacyRequest }>(
     '/v1/users/:id/privacy',
     {
+      ...readsBody(SetPrivacyRequestSchema),
       bodyLimit,
       schema: {
         operationId: 'setPrivacy',
@@ -68,13 +64,9 @@ export function privacyRoutes(app: FastifyInstance, doorway: Doorway, bodyLimit:
     },
     (request) =>
       doorway.pass('SetPrivacy', callerOf(request), async (presence) => {
-        const { invisible, lastSeen, addBlocked = [], removeBlocked = [] } = request.body;
         const answer = await presenceCalls(presence).setPrivacy({
+          ...request.body,
           userId: request.params.id,
-          ...(invisible !== undefined && { invisible }),
-          lastSeen: enumNumber(LastSeenVisibilitySchema, lastSeen),
-          addBlocked,
-          removeBlocked,
         });
         return json(SetPrivacyResponseSchema, answer);
       }),

@@ -1,20 +1,19 @@
-import { RevokeTokensResponseSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
+import {
+  type RevokeTokensRequest,
+  RevokeTokensRequestSchema,
+  RevokeTokensResponseSchema,
+} from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { callerOf } from './caller.ts';
-import { answers, json } from './http-schemas.ts';
-
-interface RevokeBody {
-  readonly userId?: string;
-  readonly tokenId?: string;
-  readonly keepForMs?: string | number;
-}
+import { answers, json, readsBody } from './http-schemas.ts';
 
 /** Ends the life of tokens before they expire. */
 export function tokenRoutes(app: FastifyInstance, doorway: Doorway): void {
-  app.post<{ Body: RevokeBody }>(
+  app.post<{ Body: RevokeTokensRequest }>(
     '/v1/tokens/revoke',
     {
+      ...readsBody(RevokeTokensRequestSchema),
       schema: {
         operationId: 'revokeTokens',
         summary: 'Refuses all tokens of a user issued until now, or one token, on all nodes.',
@@ -35,12 +34,7 @@ export function tokenRoutes(app: FastifyInstance, doorway: Doorway): void {
     },
     (request) =>
       doorway.pass('RevokeTokens', callerOf(request), async (presence) => {
-        const { userId = '', tokenId = '', keepForMs = 0 } = request.body;
-        const answer = await presenceCalls(presence).revokeTokens({
-          userId,
-          tokenId,
-          keepForMs: BigInt(keepForMs),
-        });
+        const answer = await presenceCalls(presence).revokeTokens(request.body);
         return json(RevokeTokensResponseSchema, answer);
       }),
   );

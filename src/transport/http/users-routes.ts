@@ -1,18 +1,21 @@
 import {
   ActivitySchema,
   GetConnectionsResponseSchema,
+  type GetMultipleUserStatusRequest,
+  GetMultipleUserStatusRequestSchema,
   GetMultipleUserStatusResponseSchema,
   GetUserStatusResponseSchema,
   SendHeartbeatResponseSchema,
+  type SetUserStatusRequest,
+  SetUserStatusRequestSchema,
   SetUserStatusResponseSchema,
-  UserStatus,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { FastifyInstance } from 'fastify';
 import { type Doorway, presenceCalls } from '../presence-calls.ts';
 import { maxBodyBytes } from './bounded-body.ts';
 import { callerOf } from './caller.ts';
-import { answers, json, type UserParams, userParams } from './http-schemas.ts';
-import { enumNumber, enumSchema } from './message-schema.ts';
+import { answers, json, readsBody, type UserParams, userParams } from './http-schemas.ts';
+import { enumSchema } from './message-schema.ts';
 
 export interface UsersRoutesOptions {
   readonly doorway: Doorway;
@@ -41,9 +44,10 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
       ),
   );
 
-  app.put<UserParams & { Body: { status: keyof typeof UserStatus; activity?: string } }>(
+  app.put<UserParams & { Body: SetUserStatusRequest }>(
     '/v1/users/:id/status',
     {
+      ...readsBody(SetUserStatusRequestSchema),
       schema: {
         operationId: 'setUserStatus',
         summary: 'Lights or puts out a user.',
@@ -69,8 +73,8 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
           SetUserStatusResponseSchema,
           await presenceCalls(presence).setUserStatus({
             userId: request.params.id,
-            status: UserStatus[request.body.status],
-            activity: enumNumber(ActivitySchema, request.body.activity),
+            status: request.body.status,
+            activity: request.body.activity,
           }),
         ),
       ),
@@ -114,10 +118,11 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
       ),
   );
 
-  app.post<{ Body: { userIds: string[] } }>(
+  app.post<{ Body: GetMultipleUserStatusRequest }>(
     // The router reads one colon as the start of a parameter, two as a colon.
     '/v1/users/status::batchGet',
     {
+      ...readsBody(GetMultipleUserStatusRequestSchema),
       bodyLimit: maxBodyBytes(maxBulkUsers),
       schema: {
         operationId: 'getMultipleUserStatus',
