@@ -266,11 +266,18 @@ export class Session implements RevocableSink, OutboxOwner {
         if (request.kind === 'hello' && !this.#isOpen)
           this.end(endOfHello(error), PresenceError.from(error).retryAfterMs);
       }
-      request = this.#waiting?.shift();
-      if (this.#waiting?.length === 0) this.#waiting = undefined;
+      request = this.#nextWaiting();
+      // The link may hand over at once what it held back.
       if (!this.#waiting && !this.#outbox.isFull) this.#resume();
+      request ??= this.#nextWaiting();
     }
     this.#isBusy = false;
+  }
+
+  #nextWaiting(): SessionRequest | undefined {
+    const request = this.#waiting?.shift();
+    if (this.#waiting?.length === 0) this.#waiting = undefined;
+    return request;
   }
 
   async #handle(request: SessionRequest): Promise<void> {

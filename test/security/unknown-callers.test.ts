@@ -5,9 +5,12 @@ import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
+import { fromJson, toBinary } from '@bufbuild/protobuf';
+import { ClientFrameSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
 import { apiKeysFile, secureEnvironment, token } from './support/credentials.ts';
+import { handshake, masked } from './support/fuzz-inputs.ts';
 
 const service = '/presence.v1.PresenceService';
 const unary = [
@@ -174,7 +177,6 @@ describe('callers who have not said who they are', () => {
       'PUT /v1/users/ada/privacy',
       'POST /v1/users/ada/heartbeat',
       'POST /v1/users/status:batchGet',
-      'POST /metrics',
     ];
     for (const target of targets) {
       for (const headers of [{}, { authorization: 'Bearer a.b.c' }] as Record<string, string>[]) {
@@ -268,5 +270,67 @@ describe('callers who have not said who they are', () => {
       if (socket.writable) socket.write('GET');
       return isClosed || socket.destroyed;
     });
+  });
+
+  const hello = async () => ({ requestId: 1, hello: { userId: 'ada', token: await token('ada') } });
+  const webSocketHead = () => Buffer.from(handshake('presence.v1.json', undefined));
+  const textFrame = (value: unknown) =>
+    masked(0x81, Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)));
+
+  it('does what comes with the hello after it, in order, over WebSocket', async () => {
+    const frames = [
+      await hello(),
+      { requestId: 2, watch: { userIds: ['ada', 'bob'] } },
+      { requestId: 3, query: { userIds: ['bob'] } },
+      { requestId: 4, heartbeat: {} },
+    ].map(textFrame);
+    const { received } = await exchange(Buffer.concat([webSocketHead(), ...frames]), (text) =>
+      text.includes('"requestId":4'),
+    );
+    const order = [...received.matchAll(/"requestId":([1-4])/g)].map(([, id]) => id);
+    assert.deepEqual(order, ['1', '2', '3', '4']);
+  });
+
+  it('does what comes with the hello after it over gRPC', async () => {
+    const frames = [
+      await hello(),
+      { requestId: 2, watch: { userIds: ['ada', 'bob'] } },
+      { requestId: 3, query: { userIds: ['bob'] } },
+    ].map((json) => framed(Buffer.from(toBinary(ClientFrameSchema, fromJson(ClientFrameSchema, json)))));
+    const asked = call(`${service}/Connect`);
+    const seen: Buffer[] = [];
+    asked.stream.on('data', (chunk: Buffer) => seen.push(chunk));
+    asked.stream.write(Buffer.concat(frames));
+    // A ServerFrame begins with its request id, as field 1.
+    await waitFor('an answer to the last', () => Buffer.concat(seen).includes(Buffer.from([0x08, 3])));
+    asked.stream.destroy();
+  });
+
+  it('takes a first frame of 16 KiB over WebSocket, and decodes none that comes too early', async () => {
+    const large = textFrame({ requestId: 1, hello: { userId: 'ada', device: 'x'.repeat(17_000) } });
+    const { received } = await exchange(Buffer.concat([webSocketHead(), large]), (_text, closed) => closed);
+    assert.match(received, /at most 16384 bytes/);
+    // One frame that goes on and on is given up before it is whole.
+    const endless = Buffer.concat([
+      Buffer.from('81ff000000000003d0900000'.padEnd(28, '0'), 'hex'),
+      Buffer.alloc(200_000, 'x'),
+    ]);
+    await exchange(Buffer.concat([webSocketHead(), endless]), (_text, closed) => closed);
+    const many = Array.from({ length: 100 }, (_, index) =>
+      textFrame({ requestId: index + 2, heartbeat: {} }),
+    );
+    const early = await exchange(
+      Buffer.concat([webSocketHead(), textFrame(await hello()), ...many]),
+      (_text, closed) => closed,
+    );
+    assert.match(early.received, /"closeCode":4003/);
+  });
+
+  it('reads little of what comes after the end of a session over WebSocket', async () => {
+    const first = Buffer.concat([webSocketHead(), textFrame('no JSON')]);
+    const after = Array.from({ length: 40 }, () => masked(0x81, Buffer.alloc(60_000, 'x')));
+    const beganMs = performance.now();
+    await exchange(Buffer.concat([first, ...after]), (_text, closed) => closed);
+    assert.ok(performance.now() - beganMs < 2000, 'closed before the time for a close frame is over');
   });
 });

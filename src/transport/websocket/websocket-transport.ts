@@ -12,7 +12,7 @@ import { callerOfRequest } from '../http/caller.ts';
 import { answerSocket } from '../http/http-errors.ts';
 import { isAllowedOrigin } from '../http/origins.ts';
 import type { HandshakeRefusal, WebSocketDoor } from '../http/web-socket-route.ts';
-import { type ListBounds, maxItems } from '../message-shape.ts';
+import { type ListBounds, maxHelloBytes, maxItems } from '../message-shape.ts';
 import { BadFrame, receiveFrame } from '../session/bad-frame.ts';
 import { type FrameFormat, JsonFormat, ProtoFormat } from '../session/formats.ts';
 import type { WelcomeFacts } from '../session/frames.ts';
@@ -138,7 +138,9 @@ export class WebSocketTransport implements WebSocketDoor {
 
   #accept(webSocket: SessionSocket, socket: Socket, caller: Caller): void {
     const format = this.#formats.get(webSocket.protocol) as FrameFormat;
-    const link = new WebSocketLink(webSocket, socket, format);
+    const link = new WebSocketLink(webSocket, socket, format, (data, isBinary) =>
+      readFrame(webSocket, data, isBinary),
+    );
     webSocket.format = format;
     webSocket.maxFrameBytes = this.#options.maxFrameBytes;
     webSocket.link = link;
@@ -169,10 +171,19 @@ function callerOf(request: IncomingMessage): Caller {
 }
 
 function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
-  const { session, format, maxFrameBytes } = this as SessionSocket;
-  if (!session || !format) return;
-  const bytes = data as Buffer;
-  if (bytes.length > maxFrameBytes) {
+  const { session, link } = this as SessionSocket;
+  if (!session || !link || session.isEnded) return;
+  link.began();
+  if (!link.hold(data as Buffer, isBinary)) readFrame(this as SessionSocket, data as Buffer, isBinary);
+}
+
+function readFrame({ session, format, maxFrameBytes }: SessionSocket, bytes: Buffer, isBinary: boolean): void {
+  // Nothing is decoded that comes after the end.
+  if (!session || !format || session.isEnded) return;
+  if (!session.isOpen && bytes.length > maxHelloBytes) {
+    const error = PresenceError.invalidArgument('hello', `must have at most ${maxHelloBytes} bytes`);
+    session.receiveInvalid(0, error, 'BAD_FRAME');
+  } else if (bytes.length > maxFrameBytes) {
     const error = PresenceError.invalidArgument('the frame', `must have at most ${maxFrameBytes} bytes`);
     const requestId = format.requestId(bytes);
     session.receiveInvalid(requestId, error, requestId === 0 ? 'FRAME_TOO_LARGE' : null);
