@@ -13,7 +13,7 @@ export const sessionEnds = {
   FRAME_TOO_LARGE: {
     closeCode: 1009,
     grpcStatus: 'RESOURCE_EXHAUSTED',
-    reason: 'a frame is larger than MAX_FRAME_BYTES',
+    reason: 'a frame is larger than MAX_FRAME_BYTES, or the first one than 16 KiB',
   },
   INTERNAL: { closeCode: 1011, grpcStatus: 'INTERNAL', reason: 'internal error' },
   DRAINING: { closeCode: 1012, grpcStatus: 'UNAVAILABLE', reason: 'the server is stopping' },

@@ -65,8 +65,8 @@ export class WebSocketLink implements SessionLink {
   }
 
   readonly #countBeforeHello = (chunk: Buffer): void => {
-    if (this.#unasked > maxHelloBytes) this.#socket.destroy();
-    this.#unasked += chunk.length;
+    if (this.#unasked > maxHelloBytes) this.session?.end('FRAME_TOO_LARGE');
+    else this.#unasked += chunk.length;
   };
 
   readonly #countAfterEnd = (chunk: Buffer): void => {

@@ -177,12 +177,16 @@ function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
   if (!link.hold(data as Buffer, isBinary)) readFrame(this as SessionSocket, data as Buffer, isBinary);
 }
 
-function readFrame({ session, format, maxFrameBytes }: SessionSocket, bytes: Buffer, isBinary: boolean): void {
+function readFrame(
+  { session, format, maxFrameBytes }: SessionSocket,
+  bytes: Buffer,
+  isBinary: boolean,
+): void {
   // Nothing is decoded that comes after the end.
   if (!session || !format || session.isEnded) return;
   if (!session.isOpen && bytes.length > maxHelloBytes) {
     const error = PresenceError.invalidArgument('hello', `must have at most ${maxHelloBytes} bytes`);
-    session.receiveInvalid(0, error, 'BAD_FRAME');
+    session.receiveInvalid(0, error, 'FRAME_TOO_LARGE');
   } else if (bytes.length > maxFrameBytes) {
     const error = PresenceError.invalidArgument('the frame', `must have at most ${maxFrameBytes} bytes`);
     const requestId = format.requestId(bytes);
