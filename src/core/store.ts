@@ -111,6 +111,11 @@ export interface FeedListener {
    * before the write resolves. Absent: nobody reads here. Must not throw.
    */
   written?(userId: string, version: number): void;
+  /**
+   * Users of a partition as they were last known here: their privacy and sign-outs go back into an engine that lost them.
+   * Absent: nobody is known here. Must not throw.
+   */
+  known?(partition: number): Iterable<UserState>;
   /** Transitions of one partition, in order, each once; without privacy. Must not throw. */
   transitions(states: readonly UserState[]): void;
   /** A user's privacy changed, in order with the transitions: a read from now on brings it. Must not throw. */

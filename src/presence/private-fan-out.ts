@@ -1,26 +1,29 @@
 import type { UserState } from '../core/presence.ts';
 import { insider, stranger, type Viewer } from '../core/sight.ts';
 import { maxTimerMs } from '../core/timer.ts';
-import { isNews, type Sights } from './sights.ts';
+import { isSeenSame, type Sights } from './sights.ts';
 import type { WatchEvent, WatchedUser } from './subscription.ts';
 
 /**
  * Tells the watchers of a user who has privacy, or had it before, of a change: each what it sees, and only those who see
  * something else than before. Those who see the same are told by one object.
+ *
+ * @param isOld whether the second state is no news to a viewer who saw the first
  */
 export function tellApart(
   sights: Sights,
   user: WatchedUser,
   before: UserState | undefined,
   after: UserState,
+  isOld = isSeenSame,
 ): void {
   const { toldAtMs } = user;
   const nowMs = sights.nowMs();
   user.toldAtMs = nowMs;
   const eventFor = (viewer: Viewer, isReciprocal: boolean): WatchEvent | undefined => {
     const seen = sights.of(viewer, after, isReciprocal, nowMs);
-    const isOld = before && !isNews(sights.of(viewer, before, isReciprocal, toldAtMs), seen);
-    return isOld ? undefined : { state: seen, snapshot: false };
+    const isNews = !before || !isOld(sights.of(viewer, before, isReciprocal, toldAtMs), seen);
+    return !isNews ? undefined : { state: seen, snapshot: false };
   };
   const truth = eventFor(insider, true);
   const common = eventFor(stranger, false);

@@ -35,14 +35,21 @@ export class Sights {
   }
 }
 
-/** Whether a viewer who saw the one now sees something else. */
-export function isNews(before: UserState, after: UserState): boolean {
+/** Whether what a viewer sees is as before, but for times. */
+export function isSeenAlike(before: UserState, after: UserState): boolean {
   return (
-    before.status !== after.status ||
-    before.activity !== after.activity ||
-    before.sinceMs !== after.sinceMs ||
-    !isSameCustomStatus(before.customStatus, after.customStatus) ||
+    before.status === after.status &&
+    before.activity === after.activity &&
+    isSameCustomStatus(before.customStatus, after.customStatus)
+  );
+}
+
+/** Whether a viewer sees the same as before. */
+export function isSeenSame(before: UserState, after: UserState): boolean {
+  return (
+    isSeenAlike(before, after) &&
+    before.sinceMs === after.sinceMs &&
     // While ONLINE it moves with every renewal, and is no news.
-    (after.status === 'OFFLINE' && before.lastSeenMs !== after.lastSeenMs)
+    (after.status === 'ONLINE' || before.lastSeenMs === after.lastSeenMs)
   );
 }

@@ -1,4 +1,3 @@
-import { isSameCustomStatus } from '../core/custom-status.ts';
 import { partitionOf } from '../core/partition.ts';
 import type { UserState } from '../core/presence.ts';
 import { stranger, type Viewer } from '../core/sight.ts';
@@ -8,7 +7,7 @@ import { Histogram } from '../observe/measure.ts';
 import type { Tracing } from '../observe/tracing.ts';
 import { tellApart } from './private-fan-out.ts';
 import { Reloads } from './reloads.ts';
-import { Sights, type SightsOptions } from './sights.ts';
+import { isSeenAlike, isSeenSame, Sights, type SightsOptions } from './sights.ts';
 import {
   isPrivacyKnown,
   isUpToDate,
@@ -143,6 +142,10 @@ export class WatchHub implements FeedListener, WatchRegistry {
     if (user.state.privacy?.version !== state.privacy?.version) return;
     user.state = state;
     user.readAtMs = performance.now();
+  }
+
+  *known(partition: number): Iterable<UserState> {
+    for (const { state } of this.#partitions.get(partition)?.users ?? []) if (state) yield state;
   }
 
   transitions(states: readonly UserState[]): void {
@@ -339,45 +342,43 @@ export class WatchHub implements FeedListener, WatchRegistry {
       const isNewer = (read.privacy?.version ?? 0) > (state.privacy?.version ?? 0);
       if (isAwaited || isNewer) this.#change(user, withPrivacyOf(read, state));
     } else if (!this.#reloads.isDoubtful(user, state, read)) this.#settle(user, read);
+    else if (read.privacy && read.privacy !== state.privacy)
+      this.#change(user, withPrivacyOf(read, state), isSeenAlike);
     if (held && user.state && held.version > user.state.version)
       this.#settle(user, withPrivacyOf(user.state, held));
   }
 
   /** What comes after a loss may be no news to watchers. */
   #settle(user: WatchedUser, state: UserState): void {
+    const isAfterLoss = !user.isFresh;
     const isNews =
-      user.isFresh ||
+      !isAfterLoss ||
       user.state === undefined ||
       user.state.privacy !== state.privacy ||
       !isSeenAlike(user.state, state);
     user.isFresh = true;
     user.doubtedUntilMs = 0;
     if (isNews) {
-      this.#change(user, state);
+      this.#change(user, state, isAfterLoss ? isSeenAlike : isSeenSame);
       return;
     }
     user.state = state;
     user.readAtMs = performance.now();
   }
 
-  #change(user: WatchedUser, state: UserState): void {
+  /** @param isOld whether a viewer of a user with privacy, who sees the one now, is told of the other: not of what looks like it */
+  #change(user: WatchedUser, state: UserState, isOld = isSeenSame): void {
     const before = user.state;
     user.state = state;
     user.readAtMs = performance.now();
     this.#fanOutOffers += user.watchers.size;
     if (before?.privacy || state.privacy) {
-      tellApart(this.sights, user, before, state);
+      tellApart(this.sights, user, before, state, isOld);
       return;
     }
     const event: WatchEvent = { state, snapshot: false };
     for (const watcher of user.watchers) watcher.offer(user, event);
   }
-}
-
-function isSeenAlike(a: UserState, b: UserState): boolean {
-  return (
-    a.status === b.status && a.activity === b.activity && isSameCustomStatus(a.customStatus, b.customStatus)
-  );
 }
 
 function withPrivacyOf({ privacy }: UserState, state: UserState): UserState {

@@ -16,6 +16,8 @@ export interface FeedOptions {
   /** How long a subscription may take, ms. */
   readonly timeoutMs: number;
   readonly log: Log;
+  /** Writes back what this node knows of a partition that may have lost it. Rejects with REDIS_ERROR. */
+  readonly beforeLoss: (partition: number) => Promise<void>;
 }
 
 export interface FeedStats {
@@ -97,6 +99,11 @@ export class Feed {
 
   onFeed(listener: FeedListener): void {
     this.#listener = listener;
+  }
+
+  /** What the listener knows of a partition's users. */
+  known(partition: number): Iterable<UserState> {
+    return this.#listener.known?.(partition) ?? [];
   }
 
   /** A caller of this node changed a user; the message of it comes later. */
@@ -312,6 +319,7 @@ export class Feed {
   }
 
   async #reportLoss(partition: number): Promise<number> {
+    await this.#options.beforeLoss(partition);
     const seq = await this.#readSeq(partition);
     this.#losses++;
     this.#options.log.debug({ partition }, 'transitions were missed and are not in the log: reading afresh');

@@ -4,7 +4,7 @@
  * | key | type | what | TTL |
  * |---|---|---|---|
  * | `user:status:ID` | string | `online` / `offline`: the spec's contract, readable by anyone | USER_STATUS_TTL |
- * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses, `p` version of the privacy | none while ONLINE or with `p`, else LAST_SEEN_TTL |
+ * | `user:meta:ID` | hash | `s` status, `a` activity, `c` cause, `v` version, `t` since, `u` changed at, `l` last seen, `g` disconnect grace ends, `x` signed out at, `e` deadline before an outage's extension, `q` activity that SetUserStatus gave, `y` custom statuses, `p` version of the privacy, `r` version that it was restored from, `o` version at which it was taken back, `w` came online at, restored | none while ONLINE or with `p`, else LAST_SEEN_TTL |
  * | `user:privacy:ID` | string | what the user hides, and from whom: version, then JSON; absent without `p` in meta | none |
  * | `user:connections:ID` | sorted set | connection id -> deadline ms | with the newest connection |
  * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node; and counts of them all, in the field 0x1F | with the newest connection |
@@ -12,7 +12,7 @@
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
  * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` what it says, a line each; `k` type and version of that; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
- * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms: when a node last asked for it, `judge` ms: no lease is judged before, `resumed` ms: when the last outage was over, `back` ms: how far the clock went back, until leases are counted anew; `epoch`: another one means that the partition's data went | none |
+ * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms: when a node last asked for it, `judge` ms: no lease is judged before, `resumed` ms: when the last outage was over, `back` ms: how far the clock went back, until leases are counted anew; `epoch`: another one means that the partition's data went; `opens` ms: nobody is set online before | none |
  * | `user:directory` | set | users that there are, kept by the application; named by USER_DIRECTORY_KEY | yours |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
  * | `presence:leases` | hash | live node -> its USER_STATUS_TTL, ms | none |

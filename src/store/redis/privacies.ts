@@ -1,6 +1,6 @@
 import { PresenceError } from '../../core/errors.ts';
 import type { UserState } from '../../core/presence.ts';
-import { hiddenFromAll, type Privacy, type PrivacyChange } from '../../core/privacy.ts';
+import { hiddenFromAll, openPrivacy, type Privacy, type PrivacyChange } from '../../core/privacy.ts';
 import { changePrivacy } from '../../core/privacy-change.ts';
 import type { Keys } from './keys.ts';
 import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
@@ -22,10 +22,12 @@ export interface PrivaciesOptions {
     args: readonly string[],
   ) => Promise<Reply>;
   readonly ttlMs: number;
+  /** The epoch of the data that this node knows; empty: none. */
+  readonly epochOf: (partition: number) => string;
 }
 
-/** Hides that the cache holds, of all users; each is about 200 bytes. */
-const maxCachedHides = 50_000;
+/** Hides that the cache holds, of all users; each is about 200 bytes. What is in it goes back into a Redis that lost it. */
+const maxCachedHides = 100_000;
 /** Changes that may come between a reading and the writing that goes by it. */
 const maxAttempts = 10;
 
@@ -70,9 +72,26 @@ export class Privacies {
     return privacy.version === version ? privacy : undefined;
   }
 
+  /** All that is cached; of privacy that was taken back, that it was. */
+  known(): Iterable<readonly [userId: string, privacy: Privacy]> {
+    return this.#cache;
+  }
+
+  /** The engine says that the user has no privacy, or none newer than of this version. */
+  absent(userId: string, version: number): void {
+    const cached = this.#cache.get(userId);
+    if (cached && cached.version <= version) this.forget(userId);
+  }
+
+  forget(userId: string): void {
+    this.#cachedHides -= sizeOf(this.#cache.get(userId));
+    this.#cache.delete(userId);
+  }
+
   /** Answers the user's state after it, with privacy. Rejects with INVALID_ARGUMENT, REDIS_ERROR. */
   async change(userId: string, change: PrivacyChange): Promise<UserState> {
-    const { ttlMs, lastSeenTtlMs, keys, run } = this.#options;
+    const { ttlMs, lastSeenTtlMs, keys, run, partitionOf, epochOf } = this.#options;
+    const partition = partitionOf(userId);
     const privacyKeys = [keys.privacy(userId)];
     const ttl = String(ttlMs);
     const lateMs = Math.floor(Math.random() * sweepIntervalMs);
@@ -97,7 +116,8 @@ export class Privacies {
       if (!outcome && !isGone) return truth.state;
       const { privacy, renews } = outcome ?? { privacy: null, renews: false };
       const text = privacy ? encodePrivacy(privacy) : '';
-      const version = await run<string | null>(userId, scripts.privacyWrite, privacyKeys, [
+      const writeKeys = [...privacyKeys, keys.sweeper(partition)];
+      const version = await run<string | null>(userId, scripts.privacyWrite, writeKeys, [
         ttl,
         String(lastSeenTtlMs),
         String(state.version),
@@ -105,9 +125,15 @@ export class Privacies {
         renews ? '1' : '0',
         text,
         hidesOf(privacy) > hidesOf(truth.state.privacy) ? '1' : '0',
+        epochOf(partition),
       ]);
       if (version === null) continue;
-      return text === '' ? state : { ...state, privacy: decodePrivacy(`${version}\n${text}`) as Privacy };
+      const isOpen = text === '';
+      const written = isOpen
+        ? { ...openPrivacy, version: Number(version) }
+        : (decodePrivacy(`${version}\n${text}`) as Privacy);
+      this.#keep(userId, written);
+      return isOpen ? state : { ...state, privacy: written };
     }
     throw new PresenceError('REDIS_ERROR', 'the user changes too often to change privacy');
   }

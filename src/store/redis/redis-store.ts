@@ -22,6 +22,7 @@ import { Privacies } from './privacies.ts';
 import { Reader } from './reader.ts';
 import { type EngineStats, RedisEngine } from './redis-engine.ts';
 import { Renewals } from './renewals.ts';
+import { Restorer } from './restorer.ts';
 import { RedisRevocations } from './revocations.ts';
 import { type Script, scripts } from './scripts.ts';
 import { activityNumber, activityOf, causeNumber, decodeStateOf, kindNumber } from './state-line.ts';
@@ -44,6 +45,8 @@ export interface RedisStoreOptions extends LeasePolicy {
   readonly log: Log;
   /** Whether this node judges leases; default true. false is for tests that want them unjudged. */
   readonly sweeps?: boolean;
+  /** How long nodes have to write back what they know into a Redis that lost its data, ms; default by the TTL. */
+  readonly restoreMs?: number;
 }
 
 export interface RedisStoreStats extends EngineStats, FeedStats, SweeperStats {
@@ -66,12 +69,15 @@ export class RedisStore implements PresenceStore {
   readonly #heartbeats: Heartbeats;
   readonly #renewals: Renewals;
   readonly #privacies: Privacies;
+  readonly #restorer: Restorer;
   readonly #outsideWrites: OutsideWrites;
   readonly #partitionOf: (userId: string) => number;
   readonly #ttl: string;
   #onEvicted: (connectionId: string) => void = () => {};
   #onRenewalWanted: () => void = () => {};
   #dataGone = 0;
+  /** What this node knows is being written back, after Redis was away. */
+  #resuming: Promise<void> = Promise.resolve();
 
   constructor(options: RedisStoreOptions) {
     this.#options = options;
@@ -89,12 +95,24 @@ export class RedisStore implements PresenceStore {
     this.#engine = engine;
     this.overview = new RedisOverview({ ...options, engine, keys });
     this.revocations = new RedisRevocations(engine, keys);
-    this.#feed = new Feed({ ...options, target, keys, engine });
-    const shared = { ...options, engine, keys, partitionOf: this.#partitionOf };
+    this.#feed = new Feed({
+      ...options,
+      target,
+      keys,
+      engine,
+      beforeLoss: (partition) => this.#restorer.restore([partition]),
+    });
+    const epochOf = (partition: number) => this.#sweeper.epochOf(partition);
+    const shared = { ...options, engine, keys, partitionOf: this.#partitionOf, epochOf };
     this.#privacies = new Privacies({ ...shared, run: (...call) => this.#run(...call) });
     this.#reader = new Reader({ ...shared, privacies: this.#privacies });
     this.#heartbeats = new Heartbeats(shared);
-    this.#renewals = new Renewals(shared);
+    this.#renewals = new Renewals({ ...shared, learn: (...marks) => this.#learn(...marks) });
+    this.#restorer = new Restorer({
+      ...shared,
+      privacies: () => this.#privacies.known(),
+      watched: (partition) => this.#feed.known(partition),
+    });
     this.#sweeper = new Sweeper({
       ...options,
       engine,
@@ -162,12 +180,13 @@ export class RedisStore implements PresenceStore {
   }
 
   async setOffline(userId: string): Promise<UserState> {
-    const line = await this.#run<string>(
+    const [line, now] = await this.#run<[string, string]>(
       userId,
       scripts.putOut,
       [],
       [this.#ttl, String(this.#options.lastSeenTtlMs)],
     );
+    this.#restorer.note(userId, Number(now), true);
     return this.#wrote(userId, line);
   }
 
@@ -185,9 +204,11 @@ export class RedisStore implements PresenceStore {
 
   async connect({ userId, connection, replaces, isResumed }: ConnectionOpening): Promise<ConnectionOpened> {
     const { nodeId, maxConnectionsPerUser } = this.#options;
-    const [line, now, since, replaced, evicted] = await this.#run<
-      [string | null, string, string, string, string[]]
-    >(userId, scripts.connect, this.#connectionKeys(userId), [
+    const partition = this.#partitionOf(userId);
+    const keys = [...this.#connectionKeys(userId), this.#keys.sweeper(partition)];
+    const [line, now, since, replaced, evicted, signedOut, privacyVersion] = await this.#run<
+      [string | null, string, string, string, string[], string, string]
+    >(userId, scripts.connect, keys, [
       this.#ttl,
       connection.connectionId,
       kindNumber(connection.kind),
@@ -197,8 +218,10 @@ export class RedisStore implements PresenceStore {
       replaces ?? '',
       isResumed ? '1' : '0',
       String(maxConnectionsPerUser),
+      this.#sweeper.epochOf(partition),
     ]);
     this.#tellEvicted(evicted);
+    this.#learn(userId, Number(signedOut), Number(privacyVersion), Number(now));
     return {
       state: this.#wrote(userId, line),
       nowMs: Number(now),
@@ -218,7 +241,8 @@ export class RedisStore implements PresenceStore {
     if (line !== null) this.#wrote(userId, line);
   }
 
-  renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
+  async renewConnections(renewals: readonly ConnectionRenewal[]): Promise<readonly string[]> {
+    await this.#resuming;
     return this.#renewals.renew(renewals);
   }
 
@@ -318,7 +342,21 @@ export class RedisStore implements PresenceStore {
   #wrote(userId: string, line: string | null): UserState {
     const state = decodeStateOf(userId, line);
     this.#feed.written(state);
+    const { status, sinceMs, changedAtMs } = state;
+    if (status === 'ONLINE' && sinceMs === changedAtMs) this.#restorer.note(userId, sinceMs, false);
     return state;
+  }
+
+  /** What the engine knows of a user with a connection here, in case that it loses it. */
+  #learn(userId: string, signedOutMs: number, privacyVersion: number, nowMs: number): void {
+    if (signedOutMs > 0) this.#restorer.note(userId, signedOutMs, true);
+    if (privacyVersion === 0) {
+      this.#privacies.absent(userId, nowMs * 1000);
+      return;
+    }
+    this.#privacies
+      .read(userId, privacyVersion)
+      .catch((error: unknown) => this.#options.log.debug({ err: error }, 'privacy not read yet'));
   }
 
   async #adopt(userId: string): Promise<void> {
@@ -327,10 +365,13 @@ export class RedisStore implements PresenceStore {
   }
 
   #light(userId: string, activity: Activity | null, cause: string): Promise<string | null> {
-    return this.#run<string | null>(userId, scripts.light, this.#connectionKeys(userId), [
+    const partition = this.#partitionOf(userId);
+    const keys = [...this.#connectionKeys(userId), this.#keys.sweeper(partition)];
+    return this.#run<string | null>(userId, scripts.light, keys, [
       this.#ttl,
       activityNumber(activity),
       cause,
+      this.#sweeper.epochOf(partition),
     ]);
   }
 
@@ -381,19 +422,25 @@ export class RedisStore implements PresenceStore {
     }
   }
 
-  /** Redis answers again, the same or another: nobody knows what it missed. */
+  /** Redis answers again, the same or another: what this node knows goes back before anything is renewed or shown by it. */
   #resume(partitions: readonly number[]): void {
-    this.#feed.verifyNow(partitions);
-    this.#onRenewalWanted();
+    this.#resuming = this.#restorer
+      .restore(partitions)
+      .catch((error: unknown) => this.#options.log.debug({ err: error }, 'not all written back yet'))
+      .then(() => {
+        this.#feed.verifyNow(partitions);
+        this.#onRenewalWanted();
+      });
   }
 
-  /** Redis lost these partitions' data: what this node vouches for is written again at once. */
-  #restore(partitions: readonly number[]): void {
+  /** Redis lost these partitions' data. Rejects with REDIS_ERROR: not all that this node knows was written back. */
+  async #restore(partitions: readonly number[]): Promise<void> {
     const { log } = this.#options;
+    await this.#restorer.restore(partitions);
     this.#dataGone += partitions.length;
     log.warn(
       { partitions: partitions.length },
-      'redis came back without its data: connections are written again, users come back with their heartbeats',
+      'redis came back without its data: privacy, sign-outs and connections are written again, users come back with their heartbeats',
     );
     if (partitions.includes(0)) {
       const args = ['SET', this.#keys.partitions(), String(this.#options.partitions), 'NX'];
@@ -401,7 +448,8 @@ export class RedisStore implements PresenceStore {
         .command(0, args)
         .catch((error: unknown) => log.debug({ err: error }, 'PARTITIONS not written'));
     }
-    this.#resume(partitions);
+    this.#feed.verifyNow(partitions);
+    this.#onRenewalWanted();
   }
 }
 

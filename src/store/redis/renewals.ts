@@ -12,6 +12,10 @@ export interface RenewalsOptions {
   readonly nodeId: string;
   readonly ttlMs: number;
   readonly maxConnectionsPerUser: number;
+  /** The epoch of the data that this node knows; empty: none. */
+  readonly epochOf: (partition: number) => string;
+  /** What the engine knows of a user with a connection here: 0 = did not sign out; 0 = no privacy, by a clock of so many ms. */
+  readonly learn: (userId: string, signedOutMs: number, privacyVersion: number, nowMs: number) => void;
 }
 
 /** Connections renewed by one script call, about 40 us of Redis each: nobody else waits for longer than 2 ms. */
@@ -41,15 +45,16 @@ export class Renewals {
     return lost;
   }
 
-  #renewBatch(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
-    const { engine, keys, nodeId, ttlMs, maxConnectionsPerUser } = this.#options;
-    return engine.run<string[]>(
+  async #renewBatch(partition: number, renewals: readonly ConnectionRenewal[]): Promise<string[]> {
+    const { engine, keys, nodeId, ttlMs, maxConnectionsPerUser, epochOf, learn } = this.#options;
+    const [lost, marked, now] = await engine.run<[string[], [string, string, string][], string]>(
       partition,
       scripts.renew,
       [
         keys.deadlines(partition),
         keys.log(partition),
         keys.seq(partition),
+        keys.sweeper(partition),
         ...renewals.flatMap(({ userId }) => [
           keys.status(userId),
           keys.meta(userId),
@@ -61,6 +66,7 @@ export class Renewals {
         keys.channel(partition),
         String(ttlMs),
         String(maxConnectionsPerUser),
+        epochOf(partition),
         ...renewals.flatMap(({ userId, connection }) => [
           userId,
           connection.connectionId,
@@ -72,5 +78,11 @@ export class Renewals {
         ]),
       ],
     );
+    const users = new Map(marked.map(([userId, ...marks]) => [userId, marks]));
+    for (const { userId } of renewals) {
+      const [signedOut, privacyVersion] = users.get(userId) ?? [];
+      learn(userId, Number(signedOut ?? 0), Number(privacyVersion ?? 0), Number(now));
+    }
+    return lost;
   }
 }

@@ -1,7 +1,8 @@
 -- Takes or renews the right to sweep partitions, and gives up others.
 --
 -- KEYS sweeper of each partition
--- ARGV 1 node, 2 life of an ownership ms, 3 outage ms, 4 lease ms, then for each partition 1 = wanted, 0 = give up
+-- ARGV 1 node, 2 life of an ownership ms, 3 outage ms, 4 lease ms, 5 how long nodes have to write back what they know ms,
+-- then for each partition 1 = wanted, 0 = give up; then for each the epoch that the node knows (empty = none)
 -- Returns { positions in KEYS (from 1) that the node now owns }, { those whose judgement is put off by an outage }, { the
 -- epoch of each partition }: another epoch than before means that the partition's data went; and { those owned whose leases
 -- are of a clock that went back since }, for rebase.lua.
@@ -11,11 +12,12 @@ local LONGEST_LIVES = 10
 local STAMP_MS = 250
 
 local node, life, outage, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local restore = tonumber(ARGV[5])
 local now = clock_ms()
 local owned, outages, epochs, backs = {}, {}, {}, {}
 for position, sweeper_key in ipairs(KEYS) do
-  local owner, owned_until, swept, epoch, back =
-    unpack(redis.call('HMGET', sweeper_key, 'owner', 'until', 'swept', 'epoch', 'back'))
+  local owner, owned_until, swept, epoch, back, opens =
+    unpack(redis.call('HMGET', sweeper_key, 'owner', 'until', 'swept', 'epoch', 'back', 'opens'))
   local is_mine = owner == node
   if not epoch then
     epoch = text(now * 1000)

@@ -1,15 +1,18 @@
 -- Counts a connection of a user and ends a running disconnect grace. A session lights or renews the lease, unless it resumes
 -- and the user signed out meanwhile; sessions that are too many lose their place, the oldest first.
 --
--- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 connections, 7 details
+-- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 connections, 7 details, 8 sweeper
 -- ARGV 1 user, 2 channel, 3 lease ms, 4 connection id, 5 kind, 6 device, 7 activity (0 = none), 8 node,
---      9 id of the connection whose place it takes ('' = none), 10 '1' = it resumes, 11 most sessions of a user
--- Returns { state line or false, now, since, '1' if it took a place, { node, id of each session that lost its place } }.
+--      9 id of the connection whose place it takes ('' = none), 10 '1' = it resumes, 11 most sessions of a user, 12 epoch
+-- Returns { state line or false, now, since, '1' if it took a place, { node, id of each session that lost its place },
+-- when the user signed out, version of the user's privacy }; the last two empty where there is none.
 
 local meta_key, connections_key, details_key = KEYS[2], KEYS[6], KEYS[7]
-local user, channel, ttl, id, kind, device, activity, node, replaces, resumes, most = unpack(ARGV)
+local user, channel, ttl, id, kind, device, activity, node, replaces, resumes, most, epoch = unpack(ARGV)
 ttl, most = tonumber(ttl), tonumber(most)
 local now = clock_ms()
+local refused = refusal(KEYS[8], epoch, now)
+if refused then return refused end
 
 local counts = load_counts(connections_key, details_key, now, ttl)
 forget_dead(connections_key, details_key, now, counts)
@@ -40,4 +43,6 @@ add_connection(connections_key, details_key, id, line, ttl, now, counts)
 redis.call('HDEL', meta_key, 'g')
 local stays_out = resumes == '1' and redis.call('HGET', meta_key, 'x')
 settle(KEYS, user, BY_CONNECT, kind == SESSION and not stays_out, ttl, now, channel)
-return { present_line(user, ttl, KEYS[1], meta_key, KEYS[3]), text(now), since, replaced, evicted }
+local signed_out, privacy_version = unpack(redis.call('HMGET', meta_key, 'x', 'p'))
+return { present_line(user, ttl, KEYS[1], meta_key, KEYS[3]), text(now), since, replaced, evicted,
+  signed_out or '', privacy_version or '' }

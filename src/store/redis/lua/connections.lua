@@ -152,7 +152,7 @@ local function settle(keys, user, cause, renews, ttl, now, channel)
   redis.call('HSET', meta_key, 's', ONLINE, 'a', activity or ACTIVE, 'c', cause, 'v', text(version),
     't', was_online and since or text(now), 'u', text(now))
   if not was_online then
-    redis.call('HDEL', meta_key, 'x', 'l')
+    redis.call('HDEL', meta_key, 'x', 'l', 'w')
     redis.call('PERSIST', meta_key)
   end
   local line = present_line(user, ttl, status_key, meta_key, deadlines_key)

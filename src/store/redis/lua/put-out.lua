@@ -2,7 +2,7 @@
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq
 -- ARGV 1 user, 2 channel, 3 lease ms, 4 last-seen ttl ms
--- Returns the state line.
+-- Returns { state line, clock ms }.
 -- Changes status key, meta; on a transition also index, seq, log, channel.
 
 local status_key, meta_key, deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -16,12 +16,13 @@ local was, cause, version, since, changed_at, last_seen, customs, privacy_versio
   unpack(redis.call('HMGET', meta_key, 's', 'c', 'v', 't', 'u', 'l', 'y', 'p'))
 if was ~= ONLINE then
   if not privacy_version then redis.call('PEXPIRE', meta_key, last_seen_ttl) end
-  return state_line(version or '0', user, OFFLINE, NO_ACTIVITY, cause or '0', since or '0', changed_at or '0',
+  local line = state_line(version or '0', user, OFFLINE, NO_ACTIVITY, cause or '0', since or '0', changed_at or '0',
     last_seen or '0', customs)
+  return { line, text(now) }
 end
 
 redis.call('ZREM', deadlines_key, user)
 local previous, new_version = take_versions(seq_key, 1, now)
 local line = put_out(meta_key, user, new_version, BY_SET, now, now, last_seen_ttl)
 record(log_key, channel, previous, new_version, { line }, STATES)
-return line
+return { line, text(now) }

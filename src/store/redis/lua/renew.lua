@@ -2,13 +2,16 @@
 -- if there is room: this Redis lost it, or newer ones took its place. A session lights a user who is OFFLINE without having
 -- signed out.
 --
--- KEYS 1 deadlines, 2 log, 3 seq, then status, meta, connections, details of each connection's user
--- ARGV 1 channel, 2 lease ms, 3 most sessions of a user, then user, id, kind, device, activity, since, node of each
--- Returns ids of sessions that lost their place.
+-- KEYS 1 deadlines, 2 log, 3 seq, 4 sweeper, then status, meta, connections, details of each connection's user
+-- ARGV 1 channel, 2 lease ms, 3 most sessions of a user, 4 epoch, then user, id, kind, device, activity, since, node of each
+-- Returns { ids of sessions that lost their place, { user, when they signed out (empty = did not), version of the privacy (empty
+-- = none) } of those who have either, clock ms }.
 
 local deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3]
 local channel, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock_ms()
+local refused = refusal(KEYS[4], ARGV[4], now)
+if refused then return refused end
 
 -- Returns whether it has its place, and whether anything that activity is made of may have changed.
 local function renew(connections_key, details_key, id, kind, line)
@@ -29,8 +32,8 @@ local function renew(connections_key, details_key, id, kind, line)
   return true, true
 end
 
-local lost = {}
-local key, arg = 4, 4
+local lost, marked = {}, {}
+local key, arg = 5, 5
 while arg <= #ARGV do
   local status_key, meta_key, connections_key, details_key = unpack(KEYS, key, key + 3)
   local user, id, kind, device, activity, since, node = unpack(ARGV, arg, arg + 6)
@@ -40,8 +43,11 @@ while arg <= #ARGV do
   if not has_place then
     lost[#lost + 1] = id
   else
-    local was, signed_out, grace_ends = unpack(redis.call('HMGET', meta_key, 's', 'x', 'g'))
+    local was, signed_out, grace_ends, privacy_version = unpack(redis.call('HMGET', meta_key, 's', 'x', 'g', 'p'))
     if grace_ends then redis.call('HDEL', meta_key, 'g') end
+    if signed_out or privacy_version then
+      marked[#marked + 1] = { user, signed_out or '', privacy_version or '' }
+    end
     local vouches = kind == SESSION and (was == ONLINE or not signed_out)
     if vouches and was == ONLINE and not has_changed then
       redis.call('SET', status_key, 'online', 'PXAT', text(now + ttl))
@@ -52,4 +58,4 @@ while arg <= #ARGV do
     end
   end
 end
-return lost
+return { lost, marked, text(now) }

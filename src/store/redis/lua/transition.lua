@@ -22,6 +22,16 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
+-- An error where nobody may be set online yet: Redis lost its data, and nodes are writing back what they know; else nil.
+-- `epoch` is that for which the calling node has done so; empty: it knows nothing.
+local function refusal(sweeper_key, epoch, now)
+  local present, opens = unpack(redis.call('HMGET', sweeper_key, 'epoch', 'opens'))
+  local wait = tonumber(opens or '0') - now
+  -- One that is longer was written before the clock went back.
+  if (epoch == '' or epoch == present) and (wait <= 0 or wait > 10000) then return nil end
+  return redis.error_reply('RESTORING Redis lost its data, and nodes are writing back what they know')
+end
+
 -- `customs`: the custom statuses in meta; the last is in force. `privacy_version`: false or nil where there is none.
 local function state_line(version, user, status, activity, cause, since, changed_at, last_seen, customs, privacy_version)
   local custom = customs and string.match(customs, '[^\30]*$') or ''
