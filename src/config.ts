@@ -21,6 +21,8 @@ export interface Config extends SecurityConfig {
   readonly maxBlockedUsers: number;
   readonly redisTimeoutMs: number;
   readonly lastSeenTtlMs: number;
+  /** How long entries of the event log are kept, ms. */
+  readonly eventLogMaxAgeMs: number;
   readonly pingIntervalMs: number;
   readonly pongTimeoutMs: number;
   readonly grpcMinPingIntervalMs: number;
@@ -80,6 +82,7 @@ export const configOptions: Options = {
   maxBlockedUsers: option('MAX_BLOCKED_USERS', '1000', '0 to 10000', integer(0, 10_000)),
   redisTimeoutMs: option('REDIS_TIMEOUT', '1s', '10ms to 1m', duration(10, minute)),
   lastSeenTtlMs: option('LAST_SEEN_TTL', '30d', '1s to 3650d', duration(second, 3650 * day)),
+  eventLogMaxAgeMs: option('EVENT_LOG_MAX_AGE', '1d', '1m to 365d', duration(minute, 365 * day)),
   pingIntervalMs: option('PING_INTERVAL', '15s', '50ms to 1h', duration(50, 60 * minute)),
   pongTimeoutMs: option('PONG_TIMEOUT', '8s', '50ms to 10m', duration(50, 10 * minute)),
   grpcMinPingIntervalMs: option(

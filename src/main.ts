@@ -5,6 +5,7 @@ import { addBenchCommands, type BenchHost } from './cli/bench/command.ts';
 import {
   type CommandContext,
   CommandError,
+  deleteCommand,
   getCommand,
   heartbeatCommand,
   setCommand,
@@ -117,6 +118,10 @@ function createProgram(): Command {
   clientCommand(program, 'get', 'Show the status of users.', 'pilotlight get ada grace')
     .argument('<id...>', 'the users')
     .action((ids: string[], _options, command: Command) => getCommand(contextOf(command), ids));
+
+  clientCommand(program, 'delete', 'Delete everything stored about a user.', 'pilotlight delete ada')
+    .argument('<id>', 'the user')
+    .action((id: string, _options, command: Command) => deleteCommand(contextOf(command), id));
 
   clientCommand(program, 'heartbeat', 'Say that a user is alive.', 'pilotlight heartbeat ada --every 15s')
     .argument('<id>', 'the user')

@@ -45,6 +45,7 @@ const tracedStoreCalls = [
   'readConnections',
   'setCustomStatus',
   'setPrivacy',
+  'deleteUser',
   'follow',
 ] as const;
 

@@ -68,6 +68,29 @@ export function testStoreContract(name: string, start: () => Promise<StoreHarnes
       });
     });
 
+    it('deletes a user, tells of it, and lets no straggler set them online', async () => {
+      const user = anyUser();
+      const opening = openingOf(user, `${user}/1`, 'ACTIVE');
+      const { sinceMs } = await store.connect(opening);
+      await store.setCustomStatus(user, { text: 'busy', emoji: '', lifeMs: 0 });
+      const privacy = { invisible: true, lastSeen: null, addBlocked: ['eve'], removeBlocked: [] };
+      await store.setPrivacy(user, { ...privacy, maxBlockedUsers: 9 });
+      const before = await readOne(user);
+      const deleted = await store.deleteUser(user);
+      assert.ok(deleted.version > before.version);
+      const unknown = { ...deleted, version: 0 };
+      assert.deepEqual(await readOne(user), unknown);
+      assert.deepEqual(await store.readConnections(user), []);
+      await waitFor('it to be told', () => toldOf(user).at(-1)?.version === deleted.version);
+      assert.deepEqual(toldOf(user).at(-1), deleted);
+      assert.equal(await store.heartbeat(user), false);
+      await store.renewConnections([{ userId: user, connection: { ...opening.connection, sinceMs } }]);
+      assert.deepEqual(await readOne(user), unknown);
+      assert.equal((await store.setOnline(user, null)).customStatus, null);
+      assert.equal((await readOne(user)).privacy, undefined);
+      assert.deepEqual(await store.deleteUser(anyUser()).then(({ version }) => version), 0);
+    });
+
     it('lights a user, and reads and tells the same state', async () => {
       const user = anyUser();
       const lit = await store.setOnline(user, null);

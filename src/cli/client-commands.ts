@@ -42,6 +42,14 @@ export async function setCommand(context: CommandContext, userId: string, status
   });
 }
 
+/** Deletes everything stored about a user. */
+export async function deleteCommand(context: CommandContext, userId: string): Promise<void> {
+  await call(context, async (client) => {
+    const { success } = await client.deleteUser({ userId });
+    context.print(context.json ? JSON.stringify({ userId, success }) : `${userId} is deleted`);
+  });
+}
+
 export async function getCommand(context: CommandContext, userIds: readonly string[]): Promise<void> {
   await call(context, async (client) => {
     const { data } = await client.getMultipleUserStatus({ userIds: [...userIds] });

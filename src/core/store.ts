@@ -61,8 +61,14 @@ export interface PresenceStore {
    * `maxBlockedUsers`.
    */
   setPrivacy(userId: string, change: PrivacyChange): Promise<UserState>;
-  /** Who is told, soon, of this node's sessions that lost their place; set once, before `start`. Must not throw. */
-  onEvicted(listener: (connectionId: string) => void): void;
+  /** Who is told, soon, of this node's connections that are to be closed; set once, before `start`. Must not throw. */
+  onEvicted(listener: EvictionListener): void;
+  /**
+   * Deletes all that is stored of a user, and closes the user's connections on every node. Watchers are told of an OFFLINE user
+   * never heard of. For two TTLs heartbeats and sessions that are still open do not set the user online. Answers what watchers
+   * are told. Idempotent.
+   */
+  deleteUser(userId: string): Promise<UserState>;
   /** Who is asked to renew all connections soon, since the engine may have lost some; set once, before `start`. */
   onRenewalWanted(listener: () => void): void;
 
@@ -74,6 +80,10 @@ export interface PresenceStore {
   /** Whether what the listener was told of a followed partition is the truth, but for the last few seconds at most. */
   isCurrent(partition: number): boolean;
 }
+
+/** `REPLACED`: a session that lost its place to a newer one. `DELETED`: the user was deleted. */
+export type EvictionReason = 'REPLACED' | 'DELETED';
+export type EvictionListener = (connectionId: string, reason: EvictionReason) => void;
 
 export interface ConnectionOpening {
   readonly userId: string;

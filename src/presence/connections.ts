@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ConnectionKind } from '../core/connections.ts';
 import type { Activity, UserState } from '../core/presence.ts';
-import type { ConnectionOpened, ConnectionRenewal, PresenceStore } from '../core/store.ts';
+import type { ConnectionOpened, ConnectionRenewal, EvictionReason, PresenceStore } from '../core/store.ts';
 import type { Log } from '../observe/log.ts';
 
 export interface ConnectionsOptions {
@@ -16,8 +16,8 @@ export interface HeldConnection {
   readonly userId: string;
   /** What the engine is told at each renewal; undefined until it has answered the opening. */
   renewal: ConnectionRenewal | undefined;
-  /** Called when newer sessions of the user took its place. */
-  readonly onEvicted: () => void;
+  /** Called when it is to be closed. */
+  readonly onEvicted: (reason: EvictionReason) => void;
 }
 
 /** Renewed by one call to the engine. */
@@ -41,7 +41,7 @@ export class Connections {
 
   constructor(options: ConnectionsOptions) {
     this.#options = options;
-    options.store.onEvicted((connectionId) => this.#held.get(connectionId)?.onEvicted());
+    options.store.onEvicted((connectionId, reason) => this.#evict(connectionId, reason));
     options.store.onRenewalWanted(() => this.#plan(0));
   }
 
@@ -71,7 +71,7 @@ export class Connections {
     device: string,
     activity: Activity | null,
     resumes: string | null,
-    onEvicted: () => void,
+    onEvicted: (reason: EvictionReason) => void,
   ): Promise<{ held: HeldConnection; opened: ConnectionOpened }> {
     const held: HeldConnection = { id: randomUUID(), userId, renewal: undefined, onEvicted };
     const connection = { connectionId: held.id, kind, device, activity };
@@ -130,13 +130,20 @@ export class Connections {
       const renewals = batch.map(({ renewal }) => renewal).filter((it) => it !== undefined);
       try {
         const evicted = await this.#options.store.renewConnections(renewals);
-        for (const connectionId of evicted) this.#held.get(connectionId)?.onEvicted();
+        for (const connectionId of evicted) this.#evict(connectionId, 'REPLACED');
       } catch (error) {
         this.#options.log.debug({ err: error }, 'connections not renewed; trying again soon');
         isRenewed = false;
       }
     }
     return isRenewed;
+  }
+
+  #evict(connectionId: string, reason: EvictionReason): void {
+    const held = this.#held.get(connectionId);
+    // Of a deleted user nothing is renewed any more, nor taken back.
+    if (reason === 'DELETED') this.#held.delete(connectionId);
+    held?.onEvicted(reason);
   }
 
   #closeLater({ id, userId }: HeldConnection): void {

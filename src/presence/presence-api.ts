@@ -43,6 +43,7 @@ export interface PresenceApi {
   getPrivacy(userId: string): Promise<Privacy>;
   /** Refuses tokens from now on. @returns until when, Unix ms */
   revokeTokens(request: RevocationRequest): Promise<number>;
+  deleteUser(userId: string): Promise<void>;
   watch(userId: string | null, sink: EndableSink): RunningWatch;
   subscribe(sink: RevocableSink): Subscription;
   addWatched(

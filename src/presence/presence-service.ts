@@ -171,6 +171,19 @@ export class PresenceService implements ViewedPresence {
   }
 
   /**
+   * Deletes all that is stored of a user, whether the directory has them or not, and closes their connections.
+   *
+   * @throws PresenceError INVALID_ARGUMENT, REDIS_ERROR
+   */
+  async deleteUser(userId: string): Promise<void> {
+    checkUserId(userId, 'user_id');
+    const { store, hub } = this.#options;
+    // A read of this user has no version to go by, so the hub must not wait for the feed.
+    hub.take(await store.deleteUser(userId));
+    hub.privacyChanged(userId);
+  }
+
+  /**
    * Opens a watch; `add` gives it users. Until `close` it counts as a connection of `userId`, who is the one who sees,
    * unless that is null.
    *

@@ -63,6 +63,7 @@ export const sessionEnds = {
     grpcStatus: 'NOT_FOUND',
     reason: 'the user directory does not have this user',
   },
+  DELETED: { closeCode: 4505, grpcStatus: 'NOT_FOUND', reason: 'the user was deleted' },
 } as const satisfies Record<string, SessionEndRow>;
 
 export type SessionEnd = keyof typeof sessionEnds;

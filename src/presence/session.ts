@@ -337,7 +337,7 @@ export class Session implements RevocableSink, OutboxOwner {
       request.device,
       this.#activity,
       request.resumeToken === '' ? null : request.resumeToken,
-      () => this.end('REPLACED'),
+      (reason) => this.end(reason),
     );
     if (this.#isEnded) await connections.close(held, this.#saidGoodbye);
     else this.#held = held;

@@ -86,7 +86,10 @@ export class TransitionLog {
   #take(states: readonly UserState[]): void {
     const nowMs = this.#options.nowMs();
     for (const state of states) {
-      if (state.cause === null) continue;
+      if (state.cause === null) {
+        this.#forget(state.userId);
+        continue;
+      }
       this.#counts[state.cause]++;
       this.#feedLag.observe(Math.max(0, nowMs - state.changedAtMs) / 1000);
       if (state.cause === 'EXPIRED') {
@@ -94,9 +97,15 @@ export class TransitionLog {
         this.#expiryLateness.observe(Math.max(0, state.changedAtMs - deadlineMs) / 1000);
       }
     }
-    this.#kept.push(...states.slice(-keptTransitions));
+    this.#kept.push(...states.slice(-keptTransitions).filter(({ cause }) => cause !== null));
     if (this.#kept.length > 2 * keptTransitions) this.#kept.splice(0, this.#kept.length - keptTransitions);
     for (const listener of this.#listeners) listener(states);
+  }
+
+  /** A user who was deleted. */
+  #forget(userId: string): void {
+    const kept = this.#kept.filter((state) => state.userId !== userId);
+    this.#kept.splice(0, this.#kept.length, ...kept);
   }
 }
 

@@ -149,20 +149,22 @@ export class WatchHub implements FeedListener, WatchRegistry {
   }
 
   transitions(states: readonly UserState[]): void {
-    for (const state of states) {
-      const user = this.#users.get(state.userId);
-      if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version))
-        continue;
-      this.#timeFanOut();
-      if (user.state !== undefined && isPrivacyKnown(user) && user.isFresh) {
-        this.#settle(user, withPrivacyOf(user.state, state));
-        continue;
-      }
-      user.held = state;
-      // Privacy may have changed in what was missed.
-      if (user.state !== undefined && isPrivacyKnown(user)) this.privacyChanged(user.userId);
-    }
+    for (const state of states) this.take(state);
     this.#onTransitions?.(states);
+  }
+
+  /** Takes a transition, of the feed or, before it, of a caller of this node. */
+  take(state: UserState): void {
+    const user = this.#users.get(state.userId);
+    if (!user || (user.isFresh && user.state !== undefined && state.version <= user.state.version)) return;
+    this.#timeFanOut();
+    if (user.state !== undefined && isPrivacyKnown(user) && user.isFresh) {
+      this.#settle(user, withPrivacyOf(user.state, state));
+      return;
+    }
+    user.held = state;
+    // Privacy may have changed in what was missed.
+    if (user.state !== undefined && isPrivacyKnown(user)) this.privacyChanged(user.userId);
   }
 
   privacyChanged(userId: string): void {
@@ -340,7 +342,8 @@ export class WatchHub implements FeedListener, WatchRegistry {
     else if (user.isFresh && read.version <= state.version) {
       // One that nobody waits for can be older than what is known.
       const isNewer = (read.privacy?.version ?? 0) > (state.privacy?.version ?? 0);
-      if (isAwaited || isNewer) this.#change(user, withPrivacyOf(read, state));
+      if ((isAwaited || isNewer) && read.privacy !== state.privacy)
+        this.#change(user, withPrivacyOf(read, state));
     } else if (!this.#reloads.isDoubtful(user, state, read)) this.#settle(user, read);
     else if (read.privacy && read.privacy !== state.privacy)
       this.#change(user, withPrivacyOf(read, state), isSeenAlike);

@@ -115,6 +115,11 @@ export class GuardedPresence implements PresenceApi {
     return this.#presence.revokeTokens(request);
   }
 
+  async deleteUser(userId: string): Promise<void> {
+    if (!mayOperate(this.principal)) throw refused('delete users');
+    return this.#presence.deleteUser(userId);
+  }
+
   watch(userId: string | null, sink: EndableSink): RunningWatch {
     const principal = this.#open.require(this.#principal);
     if (userId !== null) requireUpdate(principal, userId);

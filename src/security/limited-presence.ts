@@ -78,6 +78,11 @@ export class LimitedPresence implements PresenceApi {
     return this.#presence.revokeTokens(request);
   }
 
+  async deleteUser(userId: string): Promise<void> {
+    this.#take('updates');
+    return this.#presence.deleteUser(userId);
+  }
+
   watch(userId: string | null, sink: EndableSink): RunningWatch {
     this.#take('calls');
     if (this.#principal) this.#limits.takeConnection(this.#principal);

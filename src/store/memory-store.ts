@@ -14,6 +14,7 @@ import {
   stateOf,
   type UserState,
   unknownRecord,
+  unknownState,
 } from '../core/presence.ts';
 import type { Privacy, PrivacyChange } from '../core/privacy.ts';
 import { changePrivacy } from '../core/privacy-change.ts';
@@ -22,6 +23,7 @@ import type {
   ConnectionOpening,
   ConnectionRenewal,
   ConnectionSeen,
+  EvictionListener,
   FeedListener,
   PresenceStore,
 } from '../core/store.ts';
@@ -59,7 +61,7 @@ export class MemoryStore implements PresenceStore {
   readonly #leases: DeadlineWheel;
   readonly #memories: DeadlineWheel;
   #listener: FeedListener | undefined;
-  #onEvicted: (connectionId: string) => void = () => {};
+  #onEvicted: EvictionListener = () => {};
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: MemoryStoreOptions) {
@@ -105,7 +107,7 @@ export class MemoryStore implements PresenceStore {
       replaces,
       isResumed,
     });
-    for (const connectionId of evicted) this.#onEvicted(connectionId);
+    for (const connectionId of evicted) this.#onEvicted(connectionId, 'REPLACED');
     const opened = record.connections.find((it) => it.connectionId === connection.connectionId);
     return {
       state: this.#stateOf(userId, record),
@@ -164,7 +166,30 @@ export class MemoryStore implements PresenceStore {
     return this.#read(userId);
   }
 
-  onEvicted(listener: (connectionId: string) => void): void {
+  async deleteUser(userId: string): Promise<UserState> {
+    const entry = this.#entries.get(userId);
+    if (!entry || entry.record.version + entry.record.signedOutMs === 0) {
+      if (!entry?.privacy) return unknownState(userId);
+    }
+    const nowMs = this.#options.clock.nowMs();
+    const partition = partitionOf(userId, this.#options.partitions);
+    const version = nextVersion(this.#versions[partition] as number, nowMs);
+    this.#versions[partition] = version;
+    if (entry.record.status === 'ONLINE') this.#online--;
+    for (const { connectionId } of entry.record.connections) this.#onEvicted(connectionId, 'DELETED');
+    this.#entries.delete(userId);
+    const left = this.#entry(userId);
+    left.record = { ...unknownRecord, signedOutMs: nowMs };
+    this.#plan(userId, left);
+    const state = { ...unknownState(userId), version };
+    if (this.#followed.has(partition)) {
+      this.#listener?.transitions([state]);
+      this.#listener?.privacyChanged(userId);
+    }
+    return state;
+  }
+
+  onEvicted(listener: EvictionListener): void {
     this.#onEvicted = listener;
   }
 
@@ -293,6 +318,8 @@ export class MemoryStore implements PresenceStore {
   }
 
   #forgetAtMs(record: PresenceRecord): number {
+    // Of a user never heard of, or deleted, only the sign-out.
+    if (record.version === 0) return record.signedOutMs + 2 * this.#options.ttlMs;
     const lastMs = Math.max(record.lastSeenMs, record.signedOutMs, record.changedAtMs);
     return lastMs + this.#options.lastSeenTtlMs;
   }

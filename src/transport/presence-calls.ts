@@ -1,5 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type {
+  DeleteUserRequest,
+  DeleteUserResponseSchema,
   GetConnectionsRequest,
   GetConnectionsResponseSchema,
   GetMultipleUserStatusRequest,
@@ -80,6 +82,13 @@ export function presenceCalls(presence: PresenceApi) {
     }: Omit<RevokeTokensRequest, '$typeName'>): Promise<MessageInitShape<typeof RevokeTokensResponseSchema>> {
       const untilMs = await presence.revokeTokens({ userId, tokenId, keepForMs: Number(keepForMs) });
       return { success: true, revokedUntil: BigInt(untilMs) };
+    },
+
+    async deleteUser({
+      userId,
+    }: Pick<DeleteUserRequest, 'userId'>): Promise<MessageInitShape<typeof DeleteUserResponseSchema>> {
+      await presence.deleteUser(userId);
+      return { success: true };
     },
 
     async sendHeartbeat({

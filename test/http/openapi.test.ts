@@ -40,6 +40,7 @@ describe('OpenAPI document', () => {
       Object.keys(methods).map((method) => `${method} ${path}`),
     );
     assert.deepEqual(routes.sort(), [
+      'delete /v1/users/{id}',
       'get /livez',
       'get /readyz',
       'get /v1/events',
@@ -66,6 +67,8 @@ describe('OpenAPI document', () => {
     ['put', '/v1/users/ada/status', '/v1/users/{id}/status', { status: 'ON' }],
     ['get', '/v1/users/ada/status', '/v1/users/{id}/status'],
     ['get', '/v1/users/nobody/status', '/v1/users/{id}/status'],
+    ['delete', '/v1/users/nobody', '/v1/users/{id}'],
+    ['delete', '/v1/users/%00', '/v1/users/{id}'],
     ['get', '/v1/users/%00/status', '/v1/users/{id}/status'],
     ['get', '/v1/users/ada/connections', '/v1/users/{id}/connections'],
     ['get', '/v1/users/ada/privacy', '/v1/users/{id}/privacy'],

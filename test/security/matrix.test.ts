@@ -49,6 +49,7 @@ const calls: Readonly<
   },
   getPrivacy: { right: 'update', run: (client) => client.getPrivacy({ userId: 'ada' }) },
   revokeTokens: { right: 'operate', run: (client) => client.revokeTokens({ userId: 'nobody' }) },
+  deleteUser: { right: 'operate', run: (client) => client.deleteUser({ userId: 'ada' }) },
   subscribeStatusUpdates: {
     right: 'read',
     run: firstEvent,
@@ -71,6 +72,7 @@ const routes: readonly Route[] = [
   { right: 'connections', method: 'GET', path: '/v1/users/{id}/connections' },
   { right: 'update', method: 'GET', path: '/v1/users/{id}/privacy' },
   { right: 'update', method: 'PUT', path: '/v1/users/{id}/privacy', body: { addBlocked: ['trudy'] } },
+  { right: 'operate', method: 'DELETE', path: '/v1/users/{id}' },
   { right: 'read', method: 'POST', path: '/v1/users/status:batchGet', body: { userIds: ['ada'] } },
   { right: 'operate', method: 'POST', path: '/v1/tokens/revoke', body: { userId: 'nobody' } },
   { right: 'read', method: 'GET', path: '/v1/events' },

@@ -21,6 +21,7 @@ const unary = [
   'GetConnections',
   'SetPrivacy',
   'GetPrivacy',
+  'DeleteUser',
 ];
 
 describe('callers who have not said who they are', () => {

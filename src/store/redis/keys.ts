@@ -10,13 +10,13 @@
  * | `user:details:ID` | hash | connection id -> kind, device, activity, since, node; and counts of them all, in the field 0x1F | with the newest connection |
  * | `presence:P:deadlines` | sorted set | ONLINE user -> the earliest time worth checking, ms; below zero where meta has more to say then than the lease (`g`, `e`) | none |
  * | `presence:P:returns` | sorted set | user -> when the custom status expires, ms | none |
- * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` what it says, a line each; `k` type and version of that; id `VERSION-0` of its last one; trimmed to about 10,000 entries | none |
+ * | `presence:P:log` | stream | transitions in order; `p` version before the entry, `t` what it says, a line each; `k` type and version of that; id `VERSION-0` of its last one; trimmed to about 10,000 entries and by `EVENT_LOG_MAX_AGE` | none |
  * | `presence:P:seq` | string | version of the partition's last transition | none |
  * | `presence:P:sweeper` | hash | `owner` node, `until` ms, `swept` ms: when a node last asked for it, `judge` ms: no lease is judged before, `resumed` ms: when the last outage was over, `back` ms: how far the clock went back, until leases are counted anew; `epoch`: another one means that the partition's data went; `opens` ms: nobody is set online before | none |
  * | `user:directory` | set | users that there are, kept by the application; named by USER_DIRECTORY_KEY | yours |
  * | `presence:nodes` | sorted set | node id -> deadline ms | none |
  * | `presence:leases` | hash | live node -> its USER_STATUS_TTL, ms | none |
- * | `presence:evicted:NODE` | list | sessions of a node that lost their place to newer ones | 1 min |
+ * | `presence:evicted:NODE` | list | notes for a node: connections to close, users to forget | 1 min |
  * | `presence:report:NODE` | string | what a node tells the others of itself, JSON | 5 s |
  * | `presence:revocations` | hash | `user:ID` or `token:JTI` -> revoked at ms, expires ms; `@` revision | with the last to expire |
  * | `presence:partitions` | string | PARTITIONS, checked at start | none |

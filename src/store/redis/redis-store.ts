@@ -9,6 +9,8 @@ import type {
   ConnectionOpening,
   ConnectionRenewal,
   ConnectionSeen,
+  EvictionListener,
+  EvictionReason,
   FeedListener,
   PresenceStore,
 } from '../../core/store.ts';
@@ -40,6 +42,8 @@ export interface RedisStoreOptions extends LeasePolicy {
   readonly timeoutMs: number;
   readonly partitions: number;
   readonly lastSeenTtlMs: number;
+  /** How long entries of the log are kept, ms; default one day. */
+  readonly eventLogMaxAgeMs?: number;
   /** Unique among running nodes. */
   readonly nodeId: string;
   readonly log: Log;
@@ -73,7 +77,7 @@ export class RedisStore implements PresenceStore {
   readonly #outsideWrites: OutsideWrites;
   readonly #partitionOf: (userId: string) => number;
   readonly #ttl: string;
-  #onEvicted: (connectionId: string) => void = () => {};
+  #onEvicted: EvictionListener = () => {};
   #onRenewalWanted: () => void = () => {};
   #dataGone = 0;
   /** What this node knows is being written back, after Redis was away. */
@@ -120,7 +124,7 @@ export class RedisStore implements PresenceStore {
       sweeps: options.sweeps ?? true,
       onDataGone: (partitions) => this.#restore(partitions),
       onOutage: () => this.#onRenewalWanted(),
-      onEvicted: (connectionId) => this.#onEvicted(connectionId),
+      onNote: (note) => this.#takeNote(note),
     });
     this.#outsideWrites = new OutsideWrites({
       target,
@@ -220,7 +224,7 @@ export class RedisStore implements PresenceStore {
       String(maxConnectionsPerUser),
       this.#sweeper.epochOf(partition),
     ]);
-    this.#tellEvicted(evicted);
+    this.#tellEvicted(evicted, 'REPLACED');
     this.#learn(userId, Number(signedOut), Number(privacyVersion), Number(now));
     return {
       state: this.#wrote(userId, line),
@@ -287,7 +291,24 @@ export class RedisStore implements PresenceStore {
     return this.#privacies.change(userId, change);
   }
 
-  onEvicted(listener: (connectionId: string) => void): void {
+  async deleteUser(userId: string): Promise<UserState> {
+    const [line, connections] = await this.#run<[string | null, string[]]>(
+      userId,
+      scripts.delete,
+      [
+        ...this.#connectionKeys(userId),
+        this.#keys.privacy(userId),
+        this.#keys.returns(this.#partitionOf(userId)),
+      ],
+      [this.#ttl],
+    );
+    this.#tellEvicted(connections, 'DELETED');
+    this.#forget(userId);
+    await this.#leaveNote(await this.#nodes(), { kind: 'forget', id: userId });
+    return this.#wrote(userId, line);
+  }
+
+  onEvicted(listener: EvictionListener): void {
     this.#onEvicted = listener;
   }
 
@@ -406,20 +427,44 @@ export class RedisStore implements PresenceStore {
     return [this.#keys.connections(userId), this.#keys.details(userId)];
   }
 
-  /** Leaves word for the nodes of sessions that lost their place; should that fail, they learn it when they renew. */
-  #tellEvicted(evicted: readonly string[]): void {
+  /** Tells the nodes of connections that are to be closed; should that fail, they learn it when they renew. */
+  #tellEvicted(evicted: readonly string[], reason: EvictionReason): void {
     for (let i = 0; i < evicted.length; i += 2) {
-      const [nodeId, connectionId] = evicted.slice(i, i + 2) as [string, string];
-      if (nodeId === this.#options.nodeId) {
-        this.#onEvicted(connectionId);
-        continue;
+      const [nodeId, id] = evicted.slice(i, i + 2) as [string, string];
+      if (nodeId === this.#options.nodeId) this.#onEvicted(id, reason);
+      else {
+        this.#leaveNote([nodeId], { kind: reason, id }).catch((error: unknown) =>
+          this.#options.log.debug({ err: error }, 'eviction not passed on'),
+        );
       }
-      const key = this.#keys.evicted(nodeId);
-      Promise.all([
-        this.#engine.command(0, ['RPUSH', key, connectionId]),
-        this.#engine.command(0, ['PEXPIRE', key, String(evictionLifeMs)]),
-      ]).catch((error: unknown) => this.#options.log.debug({ err: error }, 'eviction not passed on'));
     }
+  }
+
+  async #nodes(): Promise<string[]> {
+    return this.#engine.command<string[]>(0, ['ZRANGE', this.#keys.nodes(), '0', '-1']);
+  }
+
+  /** Rejects with REDIS_ERROR. */
+  async #leaveNote(nodeIds: readonly string[], { kind, id }: Note): Promise<void> {
+    await Promise.all(
+      nodeIds.map(async (nodeId) => {
+        const key = this.#keys.evicted(nodeId);
+        await this.#engine.command(0, ['RPUSH', key, `${kind} ${id}`]);
+        await this.#engine.command(0, ['PEXPIRE', key, String(noteLifeMs)]);
+      }),
+    );
+  }
+
+  #takeNote(note: string): void {
+    const space = note.indexOf(' ');
+    const [kind, id] = [note.slice(0, space) as Note['kind'], note.slice(space + 1)];
+    if (kind === 'forget') this.#forget(id);
+    else this.#onEvicted(id, kind === 'DELETED' ? kind : 'REPLACED');
+  }
+
+  #forget(userId: string): void {
+    this.#privacies.forget(userId);
+    this.#restorer.forget(userId);
   }
 
   /** Redis answers again, the same or another: what this node knows goes back before anything is renewed or shown by it. */
@@ -453,5 +498,11 @@ export class RedisStore implements PresenceStore {
   }
 }
 
+/** What one node leaves for another: a connection to be closed, or a user to be forgotten. */
+interface Note {
+  readonly kind: EvictionReason | 'forget';
+  readonly id: string;
+}
+
 /** How long a node may take to fetch what was left for it, ms. */
-const evictionLifeMs = 60_000;
+const noteLifeMs = 60_000;

@@ -42,6 +42,8 @@ export const scripts = {
   customSweep: script('custom-sweep', 'always', 'transition', 'customs'),
   privacyRead: script('privacy-read', 'reads', 'transition'),
   privacyWrite: script('privacy-write', 'by first write', 'transition'),
+  delete: script('delete', 'always', 'transition'),
+  trim: script('trim', 'always'),
   restore: script('restore', 'always', 'transition'),
   adopt: script('adopt', 'always', 'transition', 'connections'),
   sweep: script('sweep', 'always', 'transition', 'clock'),

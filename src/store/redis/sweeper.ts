@@ -13,6 +13,8 @@ export interface SweeperOptions extends LeasePolicy {
   readonly nodeId: string;
   readonly partitions: number;
   readonly lastSeenTtlMs: number;
+  /** How long entries of the log are kept, ms; default one day. */
+  readonly eventLogMaxAgeMs?: number;
   readonly log: Log;
   /**
    * How long nodes have to write back what they know into a Redis that lost its data, before anybody is set online in it,
@@ -21,8 +23,8 @@ export interface SweeperOptions extends LeasePolicy {
   readonly restoreMs?: number | undefined;
   /** Whether this node judges leases; one that does not still watches the partitions' epochs. */
   readonly sweeps: boolean;
-  /** A session of this node lost its place to a newer one. */
-  readonly onEvicted: (connectionId: string) => void;
+  /** Another node left word for this one. */
+  readonly onNote: (note: string) => void;
   /**
    * Called with partitions whose data went: Redis was emptied, or is another. Resolves when all that this node knows of
    * them was written back; rejects: to be called again.
@@ -44,6 +46,7 @@ const ownershipMs = 700;
 const mostParts = 6;
 const fewestPartitions = 12;
 const usersLookedAt = 500;
+const dayMs = 86_400_000;
 
 /** How long the engine must have been away for heartbeats to be missed: 2 s, with a TTL under 4 s half of it, at least 1 s. */
 function outageMs(ttlMs: number): number {
@@ -96,6 +99,7 @@ export class Sweeper {
   #announcing: Promise<void> | undefined;
   #claimTimer: NodeJS.Timeout | undefined;
   #sweepTimer: NodeJS.Timeout | undefined;
+  #trimTimer: NodeJS.Timeout | undefined;
   #stopped = false;
   #expired = 0;
   #extended = 0;
@@ -111,7 +115,10 @@ export class Sweeper {
   start(): void {
     this.#claimTimer = setInterval(() => this.#claimNow(), claimIntervalMs);
     this.#claimNow();
-    if (this.#options.sweeps) this.#sweepTimer = setInterval(() => this.#sweepNow(), sweepIntervalMs);
+    if (!this.#options.sweeps) return;
+    this.#sweepTimer = setInterval(() => this.#sweepNow(), sweepIntervalMs);
+    const trimIntervalMs = Math.min(60_000, (this.#options.eventLogMaxAgeMs ?? dayMs) / 4);
+    this.#trimTimer = setInterval(() => this.#trimNow(), trimIntervalMs);
   }
 
   /** Stops, and leaves its partitions free for the others to take at once. */
@@ -119,6 +126,7 @@ export class Sweeper {
     this.#stopped = true;
     clearInterval(this.#claimTimer);
     clearInterval(this.#sweepTimer);
+    clearInterval(this.#trimTimer);
     clearTimeout(this.#outageTimer);
     const running = [this.#claiming, this.#sweeping, this.#rebasing].flatMap((it) => [...it.values()]);
     await Promise.all([this.#announcing, ...running]);
@@ -179,7 +187,7 @@ export class Sweeper {
   async #announce(lifeMs: number): Promise<void> {
     const { engine, keys, nodeId, ttlMs } = this.#options;
     const isFirst = this.#nodes.length === 0;
-    const [nodes, evicted, leases] = await engine.run<[string[], string[], string[]]>(
+    const [nodes, notes, leases] = await engine.run<[string[], string[], string[]]>(
       0,
       scripts.nodes,
       [keys.nodes(), keys.evicted(nodeId), keys.leases()],
@@ -187,7 +195,7 @@ export class Sweeper {
     );
     this.#nodes = nodes;
     this.#compareLeases(leases);
-    for (const connectionId of evicted) this.#options.onEvicted(connectionId);
+    for (const note of notes) this.#options.onNote(note);
     if (isFirst && lifeMs > 0) this.#claimNow();
   }
 
@@ -299,6 +307,17 @@ export class Sweeper {
   #ownedNow(): number[] {
     const sinceMs = performance.now() - ownershipMs;
     return [...this.#owned].flatMap(([partition, claimedMs]) => (claimedMs > sinceMs ? [partition] : []));
+  }
+
+  /** By age, so that a log to which nothing is added is trimmed too. */
+  #trimNow(): void {
+    const { engine, keys, eventLogMaxAgeMs = dayMs, log } = this.#options;
+    for (const group of engine.groups([...this.#owned.keys()])) {
+      const logs = group.map((partition) => keys.log(partition));
+      engine
+        .run(group[0] as number, scripts.trim, logs, [String(eventLogMaxAgeMs)])
+        .catch((error: unknown) => log.debug({ err: error }, 'logs not trimmed; trying again soon'));
+    }
   }
 
   /** Rounds over all parts, until one finds that there is no more: no part waits for another that has much. */

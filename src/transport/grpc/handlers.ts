@@ -54,6 +54,7 @@ export function registerPresence(server: GrpcServer, doorway: Doorway, bounds: L
   unary(methods.getPrivacy, (presence, request) => presenceCalls(presence).getPrivacy(request));
   unary(methods.getConnections, (presence, request) => presenceCalls(presence).getConnections(request));
   unary(methods.revokeTokens, (presence, request) => presenceCalls(presence).revokeTokens(request));
+  unary(methods.deleteUser, (presence, request) => presenceCalls(presence).deleteUser(request));
   registerBusy(server, doorway, define, bounds);
 
   const subscribe = {

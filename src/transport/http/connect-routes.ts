@@ -97,6 +97,10 @@ export function connectRoutes(doorway: Doorway, bounds: ListBounds): (router: Co
         doorway.pass('RevokeTokens', values.get(callerKey), (presence) =>
           presenceCalls(presence).revokeTokens(request),
         ),
+      deleteUser: (request, { values }) =>
+        doorway.pass('DeleteUser', values.get(callerKey), (presence) =>
+          presenceCalls(presence).deleteUser(request),
+        ),
       sendHeartbeat: (request, { values }) =>
         doorway.pass('SendHeartbeat', values.get(callerKey), (presence) =>
           presenceCalls(presence).sendHeartbeat(request),

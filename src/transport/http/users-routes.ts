@@ -1,5 +1,6 @@
 import {
   ActivitySchema,
+  DeleteUserResponseSchema,
   GetConnectionsResponseSchema,
   type GetMultipleUserStatusRequest,
   GetMultipleUserStatusRequestSchema,
@@ -114,6 +115,25 @@ export function usersRoutes(app: FastifyInstance, { doorway, maxBulkUsers }: Use
         json(
           SendHeartbeatResponseSchema,
           await presenceCalls(presence).sendHeartbeat({ userId: request.params.id }),
+        ),
+      ),
+  );
+
+  app.delete<UserParams>(
+    '/v1/users/:id',
+    {
+      schema: {
+        operationId: 'deleteUser',
+        summary: 'Deletes everything stored about a user, and closes their sessions; with presence:admin.',
+        params: userParams,
+        response: answers(DeleteUserResponseSchema),
+      },
+    },
+    (request) =>
+      doorway.pass('DeleteUser', callerOf(request), async (presence) =>
+        json(
+          DeleteUserResponseSchema,
+          await presenceCalls(presence).deleteUser({ userId: request.params.id }),
         ),
       ),
   );

@@ -1485,6 +1485,46 @@ export declare type RevokeTokensResponse = Message<"presence.v1.RevokeTokensResp
 export declare const RevokeTokensResponseSchema: GenMessage<RevokeTokensResponse>;
 
 /**
+ * Asks to delete a user.
+ *
+ * @generated from message presence.v1.DeleteUserRequest
+ */
+export declare type DeleteUserRequest = Message<"presence.v1.DeleteUserRequest"> & {
+  /**
+   * Who; required, 1 to 128 bytes.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message presence.v1.DeleteUserRequest.
+ * Use `create(DeleteUserRequestSchema)` to create a new message.
+ */
+export declare const DeleteUserRequestSchema: GenMessage<DeleteUserRequest>;
+
+/**
+ * The user is deleted.
+ *
+ * @generated from message presence.v1.DeleteUserResponse
+ */
+export declare type DeleteUserResponse = Message<"presence.v1.DeleteUserResponse"> & {
+  /**
+   * Always true; failures are gRPC errors.
+   *
+   * @generated from field: bool success = 1;
+   */
+  success: boolean;
+};
+
+/**
+ * Describes the message presence.v1.DeleteUserResponse.
+ * Use `create(DeleteUserResponseSchema)` to create a new message.
+ */
+export declare const DeleteUserResponseSchema: GenMessage<DeleteUserResponse>;
+
+/**
  * Whether a user's light is on.
  *
  * @generated from enum presence.v1.UserStatus
@@ -1825,6 +1865,18 @@ export declare const PresenceService: GenService<{
     methodKind: "unary";
     input: typeof RevokeTokensRequestSchema;
     output: typeof RevokeTokensResponseSchema;
+  },
+  /**
+   * Deletes everything stored about a user, known or not, and closes the user's sessions. Watchers see the user OFFLINE. What
+   * stays, and for how long: docs/security.md, Data protection requests. With authentication: presence:admin.
+   * Errors: INVALID_ARGUMENT (user_id).
+   *
+   * @generated from rpc presence.v1.PresenceService.DeleteUser
+   */
+  deleteUser: {
+    methodKind: "unary";
+    input: typeof DeleteUserRequestSchema;
+    output: typeof DeleteUserResponseSchema;
   },
 }>;
 

@@ -29,7 +29,12 @@ for position, sweeper_key in ipairs(KEYS) do
   if gap == 'outage' then outages[#outages + 1] = position end
   local left = (tonumber(owned_until or nil) or 0) - now
   local is_free = not owner or owner == '' or left < 0 or left > LONGEST_LIVES * life
-  if ARGV[4 + position] == '0' then
+  -- The first who knew the data that went gives the others time: until then nobody is set online.
+  local known = ARGV[5 + #KEYS + position]
+  if known ~= '' and known ~= epoch and not opens then
+    redis.call('HSET', sweeper_key, 'opens', text(now + restore))
+  end
+  if ARGV[5 + position] == '0' then
     if is_mine then redis.call('HSET', sweeper_key, 'owner', '') end
   elseif is_mine or is_free then
     redis.call('HSET', sweeper_key, 'owner', node, 'until', text(now + life), 'swept', text(now))

@@ -1,8 +1,8 @@
 -- Says that a node is alive, or that it leaves, and tells who is; and hands it what was left for it.
 --
--- KEYS 1 nodes, 2 evictions of this node, 3 lengths of nodes' leases
+-- KEYS 1 nodes, 2 notes for this node, 3 lengths of nodes' leases
 -- ARGV 1 node, 2 life ms (0 = leaves), 3 its lease ms
--- Returns { live nodes in order of their ids, ids of its sessions that lost their place, lease ms of each node: empty where
+-- Returns { live nodes in order of their ids, what was left for it, lease ms of each node: empty where
 -- it does not say }.
 
 -- So much further away than any node is announced for is an end that was written before the clock went back.
