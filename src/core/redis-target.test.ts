@@ -12,6 +12,7 @@ describe('redis target', () => {
       masterName: '',
       username: 'ada',
       password: 'p@ss',
+      passwordFile: undefined,
       database: 3,
     });
   });
