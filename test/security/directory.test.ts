@@ -113,8 +113,9 @@ for (const [kind, make] of [
     });
 
     it('is tested with every rpc of the contract', () => {
-      // A bulk query leaves out, frames have a test of their own, and tokens are revoked of users who are gone too.
-      const others = ['getMultipleUserStatus', 'connect', 'revokeTokens'];
+      // A bulk query leaves out, frames have a test of their own, and users who are gone can be
+      // deleted, and their tokens revoked.
+      const others = ['getMultipleUserStatus', 'connect', 'revokeTokens', 'deleteUser'];
       const known = [...Object.keys(calls).map((name) => name.split(' ')[0] as string), ...others];
       const methods = PresenceService.methods.map(({ localName }) => localName);
       assert.deepEqual([...new Set(known)].toSorted(), methods.toSorted());
@@ -140,7 +141,7 @@ for (const [kind, make] of [
         paths: Record<string, Record<string, unknown>>;
       };
       const routes = Object.entries(paths).flatMap(([path, methods]) =>
-        path.includes('{id}') ? Object.keys(methods).map((method) => [method, path] as const) : [],
+        path.includes('{id}/') ? Object.keys(methods).map((method) => [method, path] as const) : [],
       );
       assert.ok(routes.length >= 6);
       const answers = routes.map(([method, path]) =>

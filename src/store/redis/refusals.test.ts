@@ -326,6 +326,7 @@ it('tells what cannot be made on this machine by its words', () => {
     [reply('ERR max number of clients reached'), 'MAXCLIENTS'],
     [reply('ERR AUTH <password> called without any password configured for the default user'), 'WRONGPASS'],
     [reply('EXECABORT Transaction discarded because of previous errors.'), 'OTHER'],
+    [reply('RESTORING Redis lost its data, and nodes are writing back what they know'), 'RESTORING'],
     [reply('TRYAGAIN Multiple keys request during rehashing of slot'), 'TRYAGAIN'],
     [reply('ASK 3999 127.0.0.1:6381'), 'ASK'],
     [system('EHOSTUNREACH'), 'UNREACHABLE'],

@@ -64,6 +64,7 @@ export const refusalTable = {
   TIMEOUT: row('Redis does not answer in time', 'check again'),
   CLOSED: row('Redis closed the connection', 'connect anew', 'unlogged'),
   UNFIT: row('this Redis must not be used: its version, mode or PARTITIONS', 'check again', 'unlogged'),
+  RESTORING: row('Redis lost its data, and servers write back what they know', 'refuse', 'ready'),
   OTHER: row('Redis answered with an error', 'refuse', 'ready'),
 } as const satisfies Record<string, RefusalRow>;
 
