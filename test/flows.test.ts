@@ -219,22 +219,34 @@ function testFlows(engine: string, start: Start): void {
     }
 
     it('a user goes offline by TTL, never before the deadline, last seen at the last heartbeat', async () => {
-      const watcher = new Watcher(remote, ['dora']);
-      await watcher.sees('dora', '[OFFLINE]');
-      await client.setUserStatus({ userId: 'dora', status: ONLINE });
+      // A heartbeat that a busy machine sends after the deadline says nothing.
+      for (let attempt = 0; !(await expires(`dora-${attempt}`)); attempt++) assert.ok(attempt < 20);
+    });
+
+    /** false: the heartbeat came too late. */
+    async function expires(userId: string): Promise<boolean> {
+      const watcher = new Watcher(remote, [userId]);
+      await watcher.sees(userId, '[OFFLINE]');
+      const setMs = Date.now();
+      await client.setUserStatus({ userId, status: ONLINE });
       await sleep(50);
       const sentMs = Date.now();
-      await client.sendHeartbeat({ userId: 'dora' });
+      await client.sendHeartbeat({ userId });
       const answeredMs = Date.now();
-      await watcher.sees('dora', '[OFFLINE] ONLINE OFFLINE');
+      if (answeredMs - setMs >= ttlMs) {
+        await watcher.stop();
+        return false;
+      }
+      await watcher.sees(userId, '[OFFLINE] ONLINE OFFLINE');
       const event = watcher.events[2];
       assert.equal(event?.cause, Cause.EXPIRED);
       const lastSeenMs = Number(event.lastSeen);
       assert.ok(lastSeenMs >= sentMs - 1 && lastSeenMs <= answeredMs + 1, 'the last heartbeat');
       assert.ok(Number(event.timestamp) > lastSeenMs + ttlMs, 'not before the deadline');
-      assert.equal(await statusOf('dora'), OFFLINE);
+      assert.equal(await statusOf(userId), OFFLINE);
       await watcher.stop();
-    });
+      return true;
+    }
 
     it('a heartbeat lights an unknown user, and an expired one', async () => {
       assert.equal((await client.sendHeartbeat({ userId: 'emmy' })).success, true);

@@ -1,6 +1,6 @@
 /** Loaded into each test file's process before the file: what the runner cannot see from outside. */
 import { mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { after } from 'node:test';
 import { isMainThread } from 'node:worker_threads';
 
@@ -13,8 +13,8 @@ const file = process.argv[1] ?? '';
 if (isMainThread && runFolder !== undefined && process.env.PILOTLIGHT_TEST_FILE === undefined) {
   process.env.PILOTLIGHT_TEST_FILE = file;
   const own = join(runFolder, 'files', String(process.pid));
-  // All temporary files of the test and its programs.
-  const temporary = join(runFolder, 'temporary', `${basename(file)}-${process.pid}`);
+  // All temporary files of the test and its programs. Short: a Unix socket's path has at most 107 characters.
+  const temporary = join(runFolder, 'temporary', String(process.pid));
   mkdirSync(temporary, { recursive: true });
   process.env.TMPDIR = temporary;
   // npm would leave its cache there.
