@@ -29,9 +29,9 @@ export interface Costs {
 
 /** Linux counts CPU in ticks of 10 ms. */
 const tickMs = 10;
-const requestTimeoutMs = 2_000;
-/** REQUEST_TIMEOUT is looked at each second, a closing handshake takes two more. */
-const releaseMs = requestTimeoutMs + 4_000;
+const requestTimeoutMs = 1_000;
+/** REQUEST_TIMEOUT is looked at four times in it; a closing handshake takes two seconds more. */
+const releaseMs = requestTimeoutMs + 2_500;
 
 export interface CostOptions {
   /** How many of each input's connections: 1 all of them, 0.1 a tenth. */
@@ -63,13 +63,13 @@ export async function measureCosts({ share, waitsForRelease, onRow }: CostOption
     }
     await sleep(500);
     user.take();
-    const idle = await cpuOf(server, 1_500);
+    await sleep(1_500);
     const calm = user.take();
     const rows: Cost[] = [];
     for (const input of inputs) {
       const connections = Math.ceil(input.connections * share);
       const waitMs = waitsForRelease ? releaseMs : 0;
-      const row = await measure(server, { ...input, connections }, waitMs, idle, user);
+      const row = await measure(server, { ...input, connections }, waitMs, user);
       onRow?.(row);
       rows.push(row);
     }
@@ -86,15 +86,14 @@ async function measure(
   server: ServerProcess,
   input: CostInput,
   waitMs: number,
-  idleShare: number,
   user: WellBehavedUser,
 ): Promise<Cost> {
   const before = usage(server);
-  const beganMs = performance.now();
   const { sockets, sentBytes } = await send(server, input);
   await sleep(300);
   const after = usage(server);
-  const cpuMs = after.cpuMs - before.cpuMs - idleShare * (performance.now() - beganMs);
+  // That of the user beside it is in it.
+  const cpuMs = after.cpuMs - before.cpuMs;
   if (waitMs > 0) await sleep(waitMs);
   const kept = usage(server);
   for (const socket of sockets) socket.destroy();
@@ -104,7 +103,7 @@ async function measure(
   return {
     name: input.name,
     sentKb,
-    cpuMsPerKb: Math.max(0, cpuMs) / sentKb,
+    cpuMsPerKb: cpuMs / sentKb,
     heldKbPerKb: Math.max(0, after.rssKb - before.rssKb) / sentKb,
     keptKbPerKb: Math.max(0, kept.rssKb - before.rssKb) / sentKb,
     failures,
@@ -143,13 +142,6 @@ function usage({ pid }: ServerProcess): { cpuMs: number; rssKb: number } {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   const rssKb = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
   return { cpuMs: (Number(fields[11]) + Number(fields[12])) * tickMs, rssKb };
-}
-
-/** CPU of the server with its well-behaved user alone, ms in a ms. */
-async function cpuOf(server: ServerProcess, ms: number): Promise<number> {
-  const before = usage(server).cpuMs;
-  await sleep(ms);
-  return (usage(server).cpuMs - before) / ms;
 }
 
 /** Heartbeats over a connection of its own, fifty a second. */
