@@ -10,7 +10,7 @@ import {
   type PrivacyChange,
   privacyBytes,
 } from './privacy.ts';
-import { isSuperseded, type Sight, through, throughHides } from './sight.ts';
+import { isSuperseded, nextFaceChangeMs, type Sight, through, throughHides } from './sight.ts';
 
 export interface PrivacyOutcome {
   /** null: nothing is left to keep. */
@@ -20,13 +20,29 @@ export interface PrivacyOutcome {
    * would tell of a heartbeat before.
    */
   readonly renews: boolean;
+  /**
+   * The change must be written before this, Unix ms by the engine's clock; Infinity: whenever. A custom status ends then, and the
+   * outcome would be another.
+   */
+  readonly validUntilMs: number;
 }
+
+/** Time and version of a change. Both come from one reading of the clock: their difference is seen by everybody. */
+export interface Stamp {
+  readonly atMs: number;
+  readonly version: number;
+}
+
+/** Greater than every time and version: the engine reads the clock when it writes, and puts its own in their place. */
+export const toCome = Number.MAX_SAFE_INTEGER;
+export const stampToCome: Stamp = Object.freeze({ atMs: toCome, version: toCome });
 
 /**
  * What a change makes of a user's privacy.
  *
  * @param truth the user as nobody but they themselves see it, with privacy as it is
- * @param version the version that privacy takes if it changes
+ * @param nowMs a time before the change by less than `validUntilMs` of the outcome
+ * @param stamp time and version that are kept of the change
  * @param lateMs how late a sweep could find a custom status over, chosen at random
  * @returns null: nothing changes, and there is nothing to drop
  * @throws PresenceError INVALID_ARGUMENT: more than MAX_BLOCKED_USERS
@@ -35,7 +51,7 @@ export function changePrivacy(
   truth: Sight,
   change: PrivacyChange,
   nowMs: number,
-  version: number,
+  stamp: Stamp,
   lateMs: number,
 ): PrivacyOutcome | null {
   const before = truth.state.privacy ?? openPrivacy;
@@ -43,15 +59,15 @@ export function changePrivacy(
     const { status, sinceMs } = state;
     const shown = through({ face, lifted: null }, truth, nowMs).state;
     return {
-      face: faceAfter(shown, state, nowMs, version),
-      lifted: { atMs: nowMs, version, status, sinceMs },
+      face: faceAfter(shown, state, stamp),
+      lifted: { ...stamp, status, sinceMs },
     };
   };
 
   const unhidden = through(before.invisible, truth, nowMs);
   let invisible = before.invisible;
   if (change.invisible === true && !isHiding(invisible)) {
-    invisible = { face: faceOf(unhidden, nowMs, version, lateMs), lifted: null };
+    invisible = { face: faceOf(unhidden, nowMs, stamp, lateMs), lifted: null };
   } else if (change.invisible === false && invisible && isHiding(invisible)) {
     invisible = lift(invisible, truth);
   }
@@ -66,7 +82,7 @@ export function changePrivacy(
     const sight = throughHides(userId, truth, before, nowMs);
     blocked.delete(userId);
     // All but those who already saw somebody else keep the same.
-    const own = faceOf(sight, nowMs, version, lateMs);
+    const own = faceOf(sight, nowMs, stamp, lateMs);
     face = face && isSameFace(face, own) ? face : own;
     blocked.set(userId, { face, lifted: null });
     isListChanged = true;
@@ -94,14 +110,14 @@ export function changePrivacy(
     );
   }
   if (invisible && isSuperseded(invisible, truth.state)) invisible = null;
-  const lastSeenVersion = isLastSeenChanged ? version : before.lastSeenVersion;
+  const lastSeenVersion = isLastSeenChanged ? stamp.version : before.lastSeenVersion;
   const isEmpty =
     !invisible && blocked.size === 0 && lastSeen === 'everyone' && lastSeenVersion <= truth.state.version;
   const isDropped = isEmpty
     ? truth.state.privacy !== undefined
     : invisible !== before.invisible || blocked.size !== before.blocked.size;
   if (!isChanged && !isDropped) return null;
-  const privacy = isEmpty ? null : { version, invisible, blocked, lastSeen, lastSeenVersion };
+  const privacy = isEmpty ? null : { version: stamp.version, invisible, blocked, lastSeen, lastSeenVersion };
   if (
     privacy &&
     change.addBlocked.length > 0 &&
@@ -115,7 +131,20 @@ export function changePrivacy(
   return {
     privacy,
     renews: isAppearing && truth.state.status === 'ONLINE',
+    validUntilMs: nextEndMs(truth, before, nowMs, lateMs),
   };
+}
+
+/** When a custom status ends next, for anybody: one that is kept in a new face ends as late as that says. */
+function nextEndMs({ customStatuses }: Sight, before: Privacy, nowMs: number, lateMs: number): number {
+  const faces = [before.invisible, ...before.blocked.values()].flatMap(
+    (hide) => hide?.face.customStatuses ?? [],
+  );
+  let nextMs = nextFaceChangeMs(before, nowMs);
+  for (const { expiresAtMs } of [...customStatuses, ...faces]) {
+    if (expiresAtMs !== 0 && expiresAtMs + lateMs > nowMs) nextMs = Math.min(nextMs, expiresAtMs + lateMs);
+  }
+  return nextMs;
 }
 
 function isSameFace(a: Face, b: Face): boolean {
@@ -136,18 +165,18 @@ function isHiding(hide: Hide | null): boolean {
 }
 
 /** What stays of what a viewer saw when the user is put OFFLINE for them. */
-function faceOf({ state, customStatuses }: Sight, nowMs: number, version: number, lateMs: number): Face {
+function faceOf({ state, customStatuses }: Sight, nowMs: number, stamp: Stamp, lateMs: number): Face {
   const kept = { customStatuses: dropExpired(customStatuses, nowMs - lateMs), lateMs };
   if (state.status === 'ONLINE') {
-    const times = { sinceMs: nowMs, changedAtMs: nowMs, lastSeenMs: nowMs };
-    return { cause: 'SET', ...times, version, ...kept };
+    const { atMs, version } = stamp;
+    return { cause: 'SET', sinceMs: atMs, changedAtMs: atMs, lastSeenMs: atMs, version, ...kept };
   }
   const { cause, sinceMs, changedAtMs, lastSeenMs } = state;
   return { cause, sinceMs, changedAtMs, lastSeenMs, version: state.version, ...kept };
 }
 
 /** What is left of a face when it is lifted: from then on custom statuses are those of the user. */
-function faceAfter(shown: UserState, under: UserState, nowMs: number, version: number): Face {
+function faceAfter(shown: UserState, under: UserState, stamp: Stamp): Face {
   const { cause, sinceMs, changedAtMs, lastSeenMs } = shown;
   const face = {
     cause,
@@ -159,5 +188,5 @@ function faceAfter(shown: UserState, under: UserState, nowMs: number, version: n
     lateMs: 0,
   };
   const isNews = under.status === 'OFFLINE' && !isSameCustomStatus(shown.customStatus, under.customStatus);
-  return isNews ? { ...face, cause: 'SET', changedAtMs: nowMs, version } : face;
+  return isNews ? { ...face, cause: 'SET', changedAtMs: stamp.atMs, version: stamp.version } : face;
 }

@@ -30,7 +30,7 @@ function changed(state: UserState, atMs: number, wanted: Partial<PrivacyChange>,
     { state, customStatuses },
     { ...nothing, ...wanted },
     atMs,
-    atMs * 1000,
+    { atMs, version: atMs * 1000 },
     lateMs,
   );
   const { privacy: _old, ...rest } = state;
@@ -114,18 +114,30 @@ describe('privacy', () => {
     }
   });
 
-  it('shows connections of an OFFLINE user as of one without privacy, but for hides and last seen', () => {
+  it('shows no connections of a hidden user, and none older than the status', () => {
     const times = { sinceMs: 90, lastSeenMs: 150 };
     const phone = { connectionId: 'c', kind: 'session', device: 'phone', activity: null, ...times } as const;
-    const shown = (viewer: Viewer, wanted: Partial<PrivacyChange>) => {
-      const truth = changed(stateAt(100, 'OFFLINE'), 200, wanted);
-      return connectionsSeenBy(viewer, truth, seenBy(viewer, truth, at(300)), [phone]);
-    };
-    assert.deepEqual(shown(stranger, { addBlocked: ['vic'] }), [phone]);
+    const since = (sinceMs: number) => ({ ...phone, connectionId: `c since ${sinceMs}`, sinceMs });
+    const see = (viewer: Viewer, truth: UserState, nowMs: number) =>
+      connectionsSeenBy(
+        viewer,
+        truth,
+        seenBy(viewer, truth, at(nowMs)),
+        [phone],
+        (id, ms) => `${id} since ${ms}`,
+      );
+    const shown = (viewer: Viewer, wanted: Partial<PrivacyChange>) =>
+      see(viewer, changed(stateAt(100, 'OFFLINE'), 200, wanted), 300);
+    assert.deepEqual(shown(stranger, { addBlocked: ['vic'] }), [since(100)]);
     assert.deepEqual(shown(stranger, { lastSeen: 'nobody' }), []);
     assert.deepEqual(shown(vic, { addBlocked: ['vic'] }), []);
     assert.deepEqual(shown(vic, { invisible: true }), []);
     assert.deepEqual(shown(una, { invisible: true }), [phone]);
+    assert.deepEqual(see(vic, stateAt(90, 'ONLINE'), 300), [phone]);
+    const hidden = changed(stateAt(50, 'ONLINE'), 60, { invisible: true });
+    const lifted = changed(later(stateAt(80, 'ONLINE'), hidden), 120, { invisible: false });
+    assert.deepEqual(see(vic, lifted, 300), [since(120)]);
+    assert.deepEqual(see(vic, later(stateAt(140, 'OFFLINE'), lifted), 300), [since(140)], 'nor afterwards');
   });
 
   it('conceals when an OFFLINE user was last seen, and makes news of showing it again', () => {

@@ -49,32 +49,35 @@ export function seenBy(viewer: Viewer, truth: UserState, rules: SightRules): Use
 }
 
 /**
- * What a viewer sees of the connections of a user who has privacy: none while OFFLINE behind a hide, or with last seen
- * concealed, and none older than the user's appearing.
+ * What a viewer sees of a user's connections: none of an OFFLINE user who is hidden or whose last seen is concealed, and none
+ * older than the status that is seen. That holds without privacy too: what began in hiding looks no other, then or later.
  *
  * @param seen what the viewer sees of `truth`
+ * @param nameSince the id by which others know a connection that they see since a time: nobody may know it again from before
  */
 export function connectionsSeenBy(
   viewer: Viewer,
   truth: UserState,
   seen: UserState,
   connections: readonly ConnectionSeen[],
+  nameSince: (connectionId: string, sinceMs: number) => string,
 ): ConnectionSeen[] {
   if (viewer.seesAll || viewer.userId === truth.userId) return [...connections];
-  if (seen.status === 'OFFLINE')
-    return isTouched(viewer, truth) || seen.version === 0 ? [] : [...connections];
-  if (seen.sinceMs === truth.sinceMs) return [...connections];
-  return connections.map((it) => ({
-    ...it,
-    sinceMs: Math.max(it.sinceMs, seen.sinceMs),
-    lastSeenMs: Math.max(it.lastSeenMs, seen.sinceMs),
-  }));
+  if (seen.status === 'OFFLINE' && truth.privacy && (isCovered(viewer, truth) || seen.version === 0))
+    return [];
+  const { sinceMs } = seen;
+  return connections.map((it) => {
+    if (it.sinceMs >= sinceMs) return it;
+    const connectionId = nameSince(it.connectionId, sinceMs);
+    return { ...it, connectionId, sinceMs, lastSeenMs: Math.max(it.lastSeenMs, sinceMs) };
+  });
 }
 
-/** Whether the user is hidden from the viewer, or was and may still be shown as then. */
-function isTouched({ userId }: Viewer, { privacy }: UserState): boolean {
-  if (!privacy) return false;
-  return privacy.invisible !== null || (userId !== null && privacy.blocked.has(userId));
+/** Whether the user is hidden from the viewer, or was and is still shown as then. */
+function isCovered({ userId }: Viewer, state: UserState): boolean {
+  const { invisible, blocked } = state.privacy as Privacy;
+  const block = userId === null ? undefined : blocked.get(userId);
+  return [invisible, block].some((hide) => hide && !isSuperseded(hide, state));
 }
 
 /** What a viewer sees behind invisibility and the block list, last seen included. */

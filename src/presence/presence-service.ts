@@ -6,6 +6,7 @@ import type { RevocationRequest } from '../core/revocations.ts';
 import { connectionsSeenBy, stranger, type Viewer } from '../core/sight.ts';
 import type { ConnectionSeen, PresenceStore } from '../core/store.ts';
 import { checkUserId, checkUserIds } from '../core/user-id.ts';
+import { nameSince } from './connection-names.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import type {
   HeartbeatResult,
@@ -120,9 +121,8 @@ export class PresenceService implements ViewedPresence {
       return connections;
     // Read after them, so that what was hidden meanwhile is.
     const truth = await this.#reader.readTruth(userId);
-    if (!truth.privacy) return connections;
     const [seen] = await this.#reader.see([truth]);
-    return connectionsSeenBy(this.#viewer, truth, seen as UserState, connections);
+    return connectionsSeenBy(this.#viewer, truth, seen as UserState, connections, nameSince);
   }
 
   /**

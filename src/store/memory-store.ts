@@ -153,7 +153,7 @@ export class MemoryStore implements PresenceStore {
     const version = nextVersion(this.#versions[partition] as number, nowMs);
     const truth = { state: this.#read(userId), customStatuses: entry.record.customStatuses };
     const lateMs = Math.floor(Math.random() * this.#sweepIntervalMs);
-    const outcome = changePrivacy(truth, change, nowMs, version, lateMs);
+    const outcome = changePrivacy(truth, change, nowMs, { atMs: nowMs, version }, lateMs);
     if (!outcome) return this.#read(userId);
     this.#versions[partition] = version;
     entry.privacy = outcome.privacy;

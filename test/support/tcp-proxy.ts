@@ -8,15 +8,18 @@ export class TcpProxy {
   connections = 0;
   readonly #server: Server;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #delayMs: number;
   #isPaused = false;
 
-  private constructor(target: number) {
+  private constructor(target: number, delayMs: number) {
     this.target = target;
+    this.#delayMs = delayMs;
     this.#server = createServer((socket) => this.#accept(socket));
   }
 
-  static async start(target: number): Promise<TcpProxy> {
-    const proxy = new TcpProxy(target);
+  /** @param delayMs how long everything takes at least, each way; default 0 */
+  static async start(target: number, delayMs = 0): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target, delayMs);
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
@@ -58,8 +61,8 @@ export class TcpProxy {
     server.on('error', () => client.destroy());
     const pair = [client, server] as const;
     this.#pairs.add(pair);
-    client.pipe(server);
-    server.pipe(client);
+    this.#join(client, server);
+    this.#join(server, client);
     const close = () => {
       this.#pairs.delete(pair);
       client.destroy();
@@ -68,5 +71,16 @@ export class TcpProxy {
     client.on('close', close);
     server.on('close', close);
     if (this.#isPaused) for (const socket of pair) socket.pause();
+  }
+
+  #join(from: Socket, to: Socket): void {
+    if (this.#delayMs === 0) {
+      from.pipe(to);
+      return;
+    }
+    from.setNoDelay(true);
+    // Timers of one length run in order.
+    from.on('data', (data) => setTimeout(() => to.write(data), this.#delayMs));
+    from.on('end', () => setTimeout(() => to.end(), this.#delayMs));
   }
 }

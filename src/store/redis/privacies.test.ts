@@ -8,8 +8,9 @@ import { RedisServer } from '../../../test/support/redis-server.ts';
 import { startStore } from '../../../test/support/redis-store.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 import type { Privacy, PrivacyChange } from '../../core/privacy.ts';
+import { toCome } from '../../core/privacy-change.ts';
 import { seenBy, stranger } from '../../core/sight.ts';
-import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
+import { aroundTime, decodePrivacy, encodePrivacy } from './privacy-text.ts';
 import type { RedisStore } from './redis-store.ts';
 
 function change(wanted: Partial<PrivacyChange>): PrivacyChange {
@@ -177,26 +178,31 @@ describe('privacy in Redis', () => {
     await Promise.all([store.stop(), other.stop()]);
   });
 
-  it('is written as text that says the version to come', () => {
+  it('is written as text that says the version and the time to come', () => {
     const face = {
       cause: 'SET',
       sinceMs: 5,
       changedAtMs: 5,
       lastSeenMs: 5,
-      customStatuses: [{ text: '-1 "null"\u2028', emoji: '', expiresAtMs: 0 }],
+      customStatuses: [{ text: '-1 "null"\u2028\\u001f "\\u001f"', emoji: '', expiresAtMs: 0 }],
       lateMs: 20,
     } as const;
     const lifted = { atMs: 9, status: 'ONLINE', sinceMs: 3 } as const;
-    const privacy = (version: number) => ({
+    const privacy = (version: number, timeMs: number) => ({
       version,
-      invisible: { face: { ...face, version }, lifted: null },
+      invisible: {
+        face: { ...face, sinceMs: timeMs, changedAtMs: timeMs, lastSeenMs: timeMs, version },
+        lifted: null,
+      },
       blocked: new Map([
-        ['-1', { face: { ...face, version: 0 }, lifted: { ...lifted, version } }],
-        ['null', { face: { ...face, version: 7 }, lifted: { ...lifted, version: 8 } }],
+        ['-1', { face: { ...face, version: 0 }, lifted: { ...lifted, atMs: timeMs, version } }],
+        ['"\\u001f"', { face: { ...face, version: 7 }, lifted: { ...lifted, sinceMs: timeMs, version: 8 } }],
       ]),
       lastSeen: 'nobody' as const,
       lastSeenVersion: version,
     });
-    assert.deepEqual(decodePrivacy(`42\n${encodePrivacy(privacy(versionToCome))}`), privacy(42));
+    const pieces = aroundTime(encodePrivacy(privacy(toCome, toCome)));
+    assert.equal(pieces.length, 6);
+    assert.deepEqual(decodePrivacy(`42\n${pieces.join('17')}`), privacy(42, 17));
   });
 });

@@ -1,9 +1,9 @@
 import { PresenceError } from '../../core/errors.ts';
 import type { UserState } from '../../core/presence.ts';
 import { hiddenFromAll, openPrivacy, type Privacy, type PrivacyChange } from '../../core/privacy.ts';
-import { changePrivacy } from '../../core/privacy-change.ts';
+import { changePrivacy, stampToCome } from '../../core/privacy-change.ts';
 import type { Keys } from './keys.ts';
-import { decodePrivacy, encodePrivacy, versionToCome } from './privacy-text.ts';
+import { aroundTime, decodePrivacy, encodePrivacy } from './privacy-text.ts';
 import type { RedisEngine } from './redis-engine.ts';
 import { type Script, scripts } from './scripts.ts';
 import { decodeCustomStatuses, decodeStateOf } from './state-line.ts';
@@ -111,29 +111,30 @@ export class Privacies {
         state: before ? { ...state, privacy: before } : state,
         customStatuses: decodeCustomStatuses(customs),
       };
-      const outcome = changePrivacy(truth, change, Number(now), versionToCome, lateMs);
+      const outcome = changePrivacy(truth, change, Number(now), stampToCome, lateMs);
       const isGone = stored === '' && known !== '';
       if (!outcome && !isGone) return truth.state;
-      const { privacy, renews } = outcome ?? { privacy: null, renews: false };
-      const text = privacy ? encodePrivacy(privacy) : '';
+      const { privacy, renews, validUntilMs } = outcome ?? nothing;
+      const pieces = privacy ? aroundTime(encodePrivacy(privacy)) : [''];
       const writeKeys = [...privacyKeys, keys.sweeper(partition)];
-      const version = await run<string | null>(userId, scripts.privacyWrite, writeKeys, [
+      const reply = await run<[string, string] | null>(userId, scripts.privacyWrite, writeKeys, [
         ttl,
         String(lastSeenTtlMs),
         String(state.version),
         known,
         renews ? '1' : '0',
-        text,
         hidesOf(privacy) > hidesOf(truth.state.privacy) ? '1' : '0',
         epochOf(partition),
+        Number.isFinite(validUntilMs) ? String(validUntilMs) : '',
+        ...pieces,
       ]);
-      if (version === null) continue;
-      const isOpen = text === '';
-      const written = isOpen
-        ? { ...openPrivacy, version: Number(version) }
-        : (decodePrivacy(`${version}\n${text}`) as Privacy);
+      if (reply === null) continue;
+      const [version, time] = reply;
+      const written = privacy
+        ? (decodePrivacy(`${version}\n${pieces.join(time)}`) as Privacy)
+        : { ...openPrivacy, version: Number(version) };
       this.#keep(userId, written);
-      return isOpen ? state : { ...state, privacy: written };
+      return privacy ? { ...state, privacy: written } : state;
     }
     throw new PresenceError('REDIS_ERROR', 'the user changes too often to change privacy');
   }
@@ -149,6 +150,8 @@ export class Privacies {
     }
   }
 }
+
+const nothing = { privacy: null, renews: false, validUntilMs: Number.POSITIVE_INFINITY };
 
 /** How much is hidden; more of it needs memory. */
 function hidesOf(privacy: Privacy | null | undefined): number {

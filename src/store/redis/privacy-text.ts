@@ -2,26 +2,45 @@ import {
   type Face,
   type Hide,
   type LastSeenVisibility,
+  type Lift,
   lastSeenVisibilities,
   type Privacy,
 } from '../../core/privacy.ts';
+import { toCome } from '../../core/privacy-change.ts';
 
 /**
- * The version of a change that is being made: the script takes it when it writes. In the text it is null, and so it means
- * the version before the text.
+ * Stands in a text for the time of a change that is being made: the script that writes it reads the clock. No name and no
+ * custom status holds a control character.
  */
-export const versionToCome = -1;
+const timeMark = '\x1f';
+const markText = JSON.stringify(timeMark);
 
-type FaceText = Omit<Face, 'version'> & { readonly version: number | null };
+/** A time; the mark: that of the change. */
+type TimeText = number | typeof timeMark;
+/** null: that of the change, which stands before the text. */
+type VersionText = number | null;
+
+type FaceText = Omit<Face, 'sinceMs' | 'changedAtMs' | 'lastSeenMs' | 'version'> & {
+  readonly sinceMs: TimeText;
+  readonly changedAtMs: TimeText;
+  readonly lastSeenMs: TimeText;
+  readonly version: VersionText;
+};
+
+type LiftText = Omit<Lift, 'atMs' | 'sinceMs' | 'version'> & {
+  readonly atMs: TimeText;
+  readonly sinceMs: TimeText;
+  readonly version: VersionText;
+};
 
 interface HideText {
   readonly f: FaceText;
-  readonly l: (Omit<NonNullable<Hide['lifted']>, 'version'> & { readonly version: number | null }) | null;
+  readonly l: LiftText | null;
 }
 
 interface BlocksText {
   readonly faces: readonly FaceText[];
-  readonly users: readonly (readonly [userId: string, face: number, lifted: HideText['l']])[];
+  readonly users: readonly (readonly [userId: string, face: number, lifted: LiftText | null])[];
 }
 
 interface PrivacyText {
@@ -32,10 +51,10 @@ interface PrivacyText {
    */
   readonly b: BlocksText | readonly (readonly [userId: string, hide: HideText])[];
   readonly s: LastSeenVisibility;
-  readonly v: number | null;
+  readonly v: VersionText;
 }
 
-/** A privacy with `versionToCome`, as privacy-write.lua takes it. */
+/** `toCome` becomes null in a version, and in a time the mark that `aroundTime` cuts the text at. */
 export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }: Privacy): string {
   const text: PrivacyText = {
     i: invisible && encodeHide(invisible),
@@ -44,6 +63,11 @@ export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }:
     v: encodeVersion(lastSeenVersion),
   };
   return JSON.stringify(text);
+}
+
+/** What stands before, between and after the places of the time of the change, as privacy-write.lua takes it. */
+export function aroundTime(text: string): string[] {
+  return text.split(markText);
 }
 
 /**
@@ -55,8 +79,10 @@ export function encodePrivacy({ invisible, blocked, lastSeen, lastSeenVersion }:
 export function decodePrivacy(stored: string): Privacy | undefined {
   const end = stored.indexOf('\n');
   const version = Number(stored.slice(0, end));
-  const decodeFace = (text: FaceText): Face => ({ ...text, version: text.version ?? version });
-  const decodeLift = (text: HideText['l']) => text && { ...text, version: text.version ?? version };
+  // No time is left open in what is stored.
+  const decodeFace = (text: FaceText) => ({ ...text, version: text.version ?? version }) as Face;
+  const decodeLift = (text: LiftText | null) =>
+    text && ({ ...text, version: text.version ?? version } as Lift);
   const decodeHide = ({ f, l }: HideText): Hide => ({ face: decodeFace(f), lifted: decodeLift(l) });
   const decodeBlocks = (text: PrivacyText['b']): Map<string, Hide> => {
     if ('map' in text) return new Map(text.map(([userId, hide]) => [userId, decodeHide(hide)]));
@@ -98,15 +124,33 @@ function encodeHide({ face, lifted }: Hide): HideText {
 }
 
 function encodeFace(face: Face): FaceText {
-  return { ...face, version: encodeVersion(face.version) };
+  const { sinceMs, changedAtMs, lastSeenMs, version } = face;
+  return {
+    ...face,
+    sinceMs: encodeTime(sinceMs),
+    changedAtMs: encodeTime(changedAtMs),
+    lastSeenMs: encodeTime(lastSeenMs),
+    version: encodeVersion(version),
+  };
 }
 
-function encodeLift(lifted: Hide['lifted']): HideText['l'] {
-  return lifted && { ...lifted, version: encodeVersion(lifted.version) };
+function encodeLift(lifted: Hide['lifted']): LiftText | null {
+  if (!lifted) return null;
+  const { atMs, sinceMs, version } = lifted;
+  return {
+    ...lifted,
+    atMs: encodeTime(atMs),
+    sinceMs: encodeTime(sinceMs),
+    version: encodeVersion(version),
+  };
 }
 
-function encodeVersion(version: number): number | null {
-  return version === versionToCome ? null : version;
+function encodeTime(timeMs: number): TimeText {
+  return timeMs === toCome ? timeMark : timeMs;
+}
+
+function encodeVersion(version: number): VersionText {
+  return version === toCome ? null : version;
 }
 
 function known(face: Face | undefined): Face {
