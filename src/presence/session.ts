@@ -191,6 +191,8 @@ export class Session implements RevocableSink, OutboxOwner {
   check(nowMs: number): number {
     const { helloTimeoutMs } = this.#host.options;
     if (!this.#isOpen) {
+      // A hello that came waits for the engine or a directory, which have deadlines of their own.
+      if (this.#isBusy) return nowMs + helloTimeoutMs;
       if (nowMs >= this.#openedMs + helloTimeoutMs) this.end('HELLO_TIMEOUT');
       return this.#openedMs + helloTimeoutMs;
     }
