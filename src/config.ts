@@ -2,6 +2,7 @@ import { type ConfigOption, day, duration, integer, minute, oneOf, option, secon
 import { type SecurityConfig, securityOptions, securityProblems } from './config-security.ts';
 import { parseRedisTarget } from './core/redis-target.ts';
 import { type LogLevel, logLevels } from './observe/log.ts';
+import { type AllowedHost, parseAllowedHosts } from './security/allowed-hosts.ts';
 
 /** What the server runs on. Made once from the environment, then frozen. Durations are milliseconds. */
 export interface Config extends SecurityConfig {
@@ -38,6 +39,8 @@ export interface Config extends SecurityConfig {
   readonly drainTimeoutMs: number;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
+  /** Names by which the HTTP port may be reached besides loopback ones. */
+  readonly allowedHosts: readonly AllowedHost[];
   readonly logLevel: LogLevel;
 }
 
@@ -121,6 +124,12 @@ export const configOptions: Options = {
     '',
     'origins separated by commas, such as https://app.example.com; empty: only pages of the server itself',
     origins,
+  ),
+  allowedHosts: option(
+    'ALLOWED_HOSTS',
+    '',
+    'names separated by commas, such as presence.example.com, *.internal, pilotlight:8080; empty: without AUTH only loopback names',
+    parseAllowedHosts,
   ),
   ...securityOptions,
   logLevel: option('LOG_LEVEL', 'info', logLevels.join(', '), oneOf(logLevels)),

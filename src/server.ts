@@ -12,6 +12,7 @@ import { PresenceService } from './presence/presence-service.ts';
 import { Sessions } from './presence/sessions.ts';
 import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
+import { AllowedHosts } from './security/allowed-hosts.ts';
 import { Authenticator } from './security/authenticator.ts';
 import { ClientAddresses } from './security/client-addresses.ts';
 import { Gate } from './security/gate.ts';
@@ -25,6 +26,7 @@ import { MemoryStore } from './store/memory-store.ts';
 import { RedisStore } from './store/redis/redis-store.ts';
 import { GrpcTransport } from './transport/grpc/grpc-transport.ts';
 import { HttpTransport } from './transport/http/http-transport.ts';
+import { PageRules } from './transport/http/origins.ts';
 import { WebSocketTransport } from './transport/websocket/websocket-transport.ts';
 import { version } from './version.ts';
 
@@ -151,10 +153,16 @@ export class Server {
     const monitor = new Monitor(sources, log);
     this.#monitor = monitor;
     const transitions = this.#transitions;
-    this.#webSocket = new WebSocketTransport({ ...config, gate, sessions: this.#sessions, log });
+    const pages = new PageRules({
+      hosts: new AllowedHosts({ ...config, isExposed: !isLoopback(config.host) }),
+      addresses: this.#addresses,
+      allowedOrigins: config.allowedOrigins,
+    });
+    this.#webSocket = new WebSocketTransport({ ...config, gate, pages, sessions: this.#sessions });
     this.#http = new HttpTransport({
       ...config,
       ...shared,
+      pages,
       webSocket: this.#webSocket,
       port: config.httpPort,
       version,

@@ -55,6 +55,18 @@ export function clientAddress(
   return address;
 }
 
+/** How the client reached the first proxy: `X-Forwarded-Proto`, or `proto` of the first element of `Forwarded`. */
+export function forwardedScheme(
+  kind: ForwardedHeader,
+  header: (name: string) => string | undefined,
+): 'http' | 'https' | undefined {
+  const told = header(kind === 'forwarded' ? kind : 'x-forwarded-proto')?.slice(0, 1024);
+  const [first = ''] = told?.split(',') ?? [];
+  const text = kind === 'forwarded' ? /(?:^|;)\s*proto="?([a-z]+)"?\s*(?=;|$)/i.exec(first)?.[1] : first;
+  const scheme = text?.trim().toLowerCase();
+  return scheme === 'http' || scheme === 'https' ? scheme : undefined;
+}
+
 /** `for` of an element of RFC 7239. A comma within quotes makes two elements that are none, which ends the way. */
 function forParameter(element: string): string {
   if (element.length > 1024) return '';

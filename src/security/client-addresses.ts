@@ -1,5 +1,5 @@
 import type { BlockList, Server, Socket } from 'node:net';
-import { clientAddress, type ForwardedHeader, isWithin } from './client-address.ts';
+import { clientAddress, type ForwardedHeader, forwardedScheme, isWithin } from './client-address.ts';
 import { readPreamble } from './proxy-protocol.ts';
 
 export interface ClientAddressesOptions {
@@ -53,6 +53,16 @@ export class ClientAddresses {
     if (!trustedProxies) return remoteAddress;
     const peer = this.ofConnection(remoteAddress, remotePort);
     return clientAddress(trustedProxies, forwardedHeader, peer, header?.(forwardedHeader));
+  }
+
+  /** The scheme by which a client reached a trusted proxy; undefined: no such proxy tells of one. */
+  schemeOfCall(
+    remoteAddress: string,
+    remotePort: number | undefined,
+    header: (name: string) => string | undefined,
+  ): 'http' | 'https' | undefined {
+    if (!this.isTrusted(this.ofConnection(remoteAddress, remotePort))) return undefined;
+    return forwardedScheme(this.#options.forwardedHeader, header);
   }
 
   isTrusted(address: string): boolean {

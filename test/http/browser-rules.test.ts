@@ -36,7 +36,8 @@ describe('rules for browsers', () => {
     ] as const) {
       const answer = await request(url, method, undefined, { origin });
       assert.equal(answer.status, 403, url);
-      const message = 'pages of this origin may not use this server; see ALLOWED_ORIGINS';
+      const message =
+        'pages of this origin may not use this server; see ALLOWED_ORIGINS, and TRUSTED_PROXIES behind a proxy with TLS';
       assert.deepEqual(answer.body, errorOf('UNAUTHORIZED', message));
       assert.equal(answer.headers.get('access-control-allow-origin'), null);
     }
@@ -65,13 +66,15 @@ describe('rules for browsers', () => {
     assert.equal(headers.get('x-content-type-options'), 'nosniff');
   });
 
-  it('compares hosts without regard to case, and never takes a malformed origin', () => {
-    assert.equal(isAllowedOrigin('http://Example.com:8080', 'example.com:8080', []), true);
-    assert.equal(isAllowedOrigin('http://example.com', 'EXAMPLE.com', []), true);
-    assert.equal(isAllowedOrigin('null', 'example.com', []), false);
-    assert.equal(isAllowedOrigin('', 'example.com', []), false);
-    assert.equal(isAllowedOrigin('http://example.com:8081', 'example.com:8080', []), false);
-    assert.equal(isAllowedOrigin('http://example.com.evil.net', 'example.com', []), false);
-    assert.equal(isAllowedOrigin(undefined, 'example.com', []), true);
+  it('compares scheme, host and port, hosts without regard to case, and never takes a malformed origin', () => {
+    assert.equal(isAllowedOrigin('http://Example.com:8080', 'http://example.com:8080', []), true);
+    assert.equal(isAllowedOrigin('http://example.com', 'http://EXAMPLE.com', []), true);
+    assert.equal(isAllowedOrigin('https://example.com', 'https://example.com:443', []), true);
+    assert.equal(isAllowedOrigin('null', 'http://example.com', []), false);
+    assert.equal(isAllowedOrigin('', 'http://example.com', []), false);
+    assert.equal(isAllowedOrigin('http://example.com:8081', 'http://example.com:8080', []), false);
+    assert.equal(isAllowedOrigin('http://example.com.evil.net', 'http://example.com', []), false);
+    assert.equal(isAllowedOrigin('http://example.com', 'https://example.com', []), false);
+    assert.equal(isAllowedOrigin('https://example.com', 'http://example.com', []), false);
   });
 });

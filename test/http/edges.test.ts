@@ -83,9 +83,12 @@ describe('HTTP on the wire', () => {
       assert.match((await raw.answer()).body, /"ONLINE"/);
       assert.equal((await raw.answer()).body, '{"status":"alive"}');
       const heads = ['/livez', '/nothing', '/livez'].map(
-        (path) => `GET ${path} HTTP/1.1\r\nhost: a\r\n${upgrade.join('\r\n')}\r\n\r\n`,
+        (path) => `GET ${path} HTTP/1.1\r\nhost: localhost\r\n${upgrade.join('\r\n')}\r\n\r\n`,
       );
-      for (const head of [heads.join(''), `GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n${heads.join('')}`]) {
+      for (const head of [
+        heads.join(''),
+        `GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n${heads.join('')}`,
+      ]) {
         raw.write(head);
         if (head.startsWith('GET /readyz')) assert.equal((await raw.answer()).status, 200);
         for (const status of [200, 404, 200]) assert.equal((await raw.answer()).status, status);
@@ -110,7 +113,7 @@ describe('HTTP on the wire', () => {
 
   describe('the path of WebSocket sessions', () => {
     const good: Readonly<Record<string, string>> = {
-      host: 'test.example',
+      host: 'localhost',
       connection: 'Upgrade',
       upgrade: 'websocket',
       'sec-websocket-version': '13',

@@ -10,10 +10,13 @@ import { Tracing } from '../../src/observe/tracing.ts';
 import { Connections } from '../../src/presence/connections.ts';
 import { PresenceService } from '../../src/presence/presence-service.ts';
 import { WatchHub } from '../../src/presence/watch-hub.ts';
+import { AllowedHosts } from '../../src/security/allowed-hosts.ts';
+import { ClientAddresses } from '../../src/security/client-addresses.ts';
 import { Gate } from '../../src/security/gate.ts';
 import { Limits } from '../../src/security/limits.ts';
 import { MemoryStore } from '../../src/store/memory-store.ts';
 import { HttpTransport } from '../../src/transport/http/http-transport.ts';
+import { PageRules } from '../../src/transport/http/origins.ts';
 import { EventReader, request } from '../support/http.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
@@ -187,6 +190,11 @@ async function startHttpAlone() {
   const http = new HttpTransport({
     ...options,
     gate: new Gate({ presence, authenticator: undefined, limits }),
+    pages: new PageRules({
+      hosts: new AllowedHosts({ ...options, isExposed: false }),
+      addresses: new ClientAddresses(),
+      allowedOrigins: [],
+    }),
     tls: undefined,
     port: 0,
     version: '0',

@@ -26,9 +26,9 @@ import { EventStreams } from './event-stream.ts';
 import { eventsRoute } from './events-route.ts';
 import { refuseExpectations } from './expectations.ts';
 import { answerError, answerErrors, refuseSocket } from './http-errors.ts';
-import { answerOptions, answerUnknown, KnownPaths } from './known-paths.ts';
+import { answerOptions, answerUnknown, KnownPaths, pathOf } from './known-paths.ts';
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
-import { isAllowedOrigin } from './origins.ts';
+import { foreignPage, type PageRules } from './origins.ts';
 import { privacyRoutes } from './privacy-routes.ts';
 import { SocketGuard } from './socket-guard.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
@@ -46,6 +46,7 @@ export interface HttpTransportOptions extends OperationsRoutesOptions, ListBound
   readonly tls: TlsFiles | undefined;
   /** Origins of other hosts whose pages may use this server. */
   readonly allowedOrigins: readonly string[];
+  readonly pages: PageRules;
   readonly maxConnections: number;
   /** How long a client may take to send a request, or for its TLS handshake. */
   readonly requestTimeoutMs: number;
@@ -61,6 +62,9 @@ export interface HttpTransportOptions extends OperationsRoutesOptions, ListBound
 const maxHeadBytes = 64 * 1024;
 /** Of bodies of which something is still to come, all connections together; at least eight of the largest. */
 const unfinishedBodyBytes = 64 * 1024 * 1024;
+
+/** They tell of nobody, and those who probe name a server as they like. */
+const probePaths: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 
 /** Where presence is told or changed. */
 const presencePaths = /^\/(?:v1|presence\.v1\.PresenceService)\//;
@@ -113,7 +117,7 @@ export class HttpTransport {
   }
 
   #createApp(): FastifyInstance {
-    const { gate, tls, allowedOrigins, maxBulkUsers, requestTimeoutMs, log, tracing } = this.#options;
+    const { gate, tls, allowedOrigins, pages, maxBulkUsers, requestTimeoutMs, log, tracing } = this.#options;
     const { maxBlockedUsers, maxWatchedUsers } = this.#options;
     const largestBodyBytes = maxBodyBytes(Math.max(maxBulkUsers, maxWatchedUsers, 2 * maxBlockedUsers));
     const webSocket = new WebSocketRoute(this.#options.webSocket);
@@ -156,14 +160,13 @@ export class HttpTransport {
       if (!URL.canParse(url, `http://${headers.host}`)) {
         throw PresenceError.invalidArgument('the URL or the Host header', 'is malformed');
       }
+      const refused = probePaths.has(pathOf({ url })) ? null : pages.refusalOfHost(raw);
+      if (refused) throw refused;
       // Neither a picture nor a link of another site names its origin: its GET could set a user online.
       const isForeign = headers.origin === undefined && headers['sec-fetch-site'] === 'cross-site';
-      const isRefused = isForeign && presencePaths.test(url);
-      if (!isRefused && isAllowedOrigin(headers.origin, headers.host, allowedOrigins)) return;
-      throw new PresenceError(
-        'UNAUTHORIZED',
-        'pages of this origin may not use this server; see ALLOWED_ORIGINS',
-      );
+      if (isForeign && presencePaths.test(url)) throw foreignPage();
+      const refusedPage = pages.refusalOfOrigin(raw);
+      if (refusedPage) throw refusedPage;
     });
     if (tracing.isOn) {
       app.addHook('onRequest', ({ headers }, _reply, done) => {

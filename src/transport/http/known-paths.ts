@@ -29,7 +29,7 @@ export class KnownPaths {
 }
 
 /** The path of a request, which proxies may ask for with its host. */
-export function pathOf({ url }: FastifyRequest): string {
+export function pathOf({ url }: Pick<FastifyRequest, 'url'>): string {
   return (url.split('?', 1)[0] as string).replace(/^https?:\/\/[^/]*/i, '');
 }
 

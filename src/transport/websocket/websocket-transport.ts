@@ -3,14 +3,13 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type RawData, WebSocket, WebSocketServer } from 'ws';
 import { PresenceError } from '../../core/errors.ts';
-import type { Log } from '../../observe/log.ts';
 import type { Session } from '../../presence/session.ts';
 import type { Sessions } from '../../presence/sessions.ts';
 import type { Caller, Gate } from '../../security/gate.ts';
 import { busy } from '../../security/limits.ts';
 import { callerOfRequest } from '../http/caller.ts';
 import { answerSocket } from '../http/http-errors.ts';
-import { isAllowedOrigin } from '../http/origins.ts';
+import type { PageRules } from '../http/origins.ts';
 import type { HandshakeRefusal, WebSocketDoor } from '../http/web-socket-route.ts';
 import { type ListBounds, maxHelloBytes, maxItems } from '../message-shape.ts';
 import { BadFrame, receiveFrame } from '../session/bad-frame.ts';
@@ -22,9 +21,7 @@ import { WebSocketLink } from './websocket-link.ts';
 export interface WebSocketTransportOptions extends WelcomeFacts, ListBounds {
   readonly sessions: Sessions;
   readonly gate: Gate;
-  /** Origins whose pages may connect besides those of the same host. */
-  readonly allowedOrigins: readonly string[];
-  readonly log: Log;
+  readonly pages: PageRules;
 }
 
 export const webSocketPath = '/v1/connect';
@@ -117,10 +114,9 @@ export class WebSocketTransport implements WebSocketDoor {
     const malformed = malformedHandshake(request);
     if (malformed) return malformed;
     const { headers } = request;
-    if (!isAllowedOrigin(headers.origin, headers.host, this.#options.allowedOrigins)) {
-      const reason = 'pages of this origin may not connect; see ALLOWED_ORIGINS';
-      return { status: 403, error: new PresenceError('UNAUTHORIZED', reason) };
-    }
+    const { pages } = this.#options;
+    const refused = pages.refusalOfHost(request) ?? pages.refusalOfOrigin(request);
+    if (refused) return { status: 403, error: refused };
     const offered = headers['sec-websocket-protocol']?.split(',').map((name) => name.trim()) ?? [];
     if (this.#choose(offered) === undefined) {
       const problem = `must offer ${jsonSubprotocol} or ${protoSubprotocol}`;

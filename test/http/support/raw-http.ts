@@ -35,7 +35,7 @@ export class RawHttp {
   /** Sends a head, with a Host unless the lines have one, and a body. */
   send(lines: readonly string[], body: string | Uint8Array = ''): void {
     const [first = '', ...headers] = lines;
-    if (!headers.some((line) => /^host:/i.test(line))) headers.unshift('host: test.example');
+    if (!headers.some((line) => /^host:/i.test(line))) headers.unshift('host: localhost');
     this.write(`${[first, ...headers].join('\r\n')}\r\n\r\n`);
     if (body.length > 0) this.write(body);
   }
