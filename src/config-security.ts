@@ -29,7 +29,8 @@ export type UserDirectoryKind = (typeof userDirectories)[number];
 export const watchPolicies = ['all', 'claims', 'http'] as const;
 export type WatchPolicyKind = (typeof watchPolicies)[number];
 
-export interface SecurityConfig extends LimitsOptions {
+/** How many connections a user may have is of sessions too: config.ts has it. */
+export interface SecurityConfig extends Omit<LimitsOptions, 'maxConnectionsPerUser'> {
   /** Empty: no authentication, everybody may do everything. */
   readonly auth: readonly AuthMethod[];
   readonly authJwtSecret: string | undefined;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import type { ConnectionKind } from '../src/core/connections.ts';
 import type { UserState } from '../src/core/presence.ts';
 import type { ConnectionOpening, ConnectionRenewal, PresenceStore } from '../src/core/store.ts';
 import { contractPolicy, followAll, type StoreHarness } from './store-harness.ts';
@@ -21,6 +22,12 @@ function sessionOf(
     activity: 'ACTIVE',
   } as const;
   return { userId, connection, replaces: null, isResumed: false, ...more };
+}
+
+function connectionOf(kind: ConnectionKind, userId: string, connectionId: string): ConnectionOpening {
+  const opening = sessionOf(userId, connectionId);
+  if (kind === 'session') return opening;
+  return { ...opening, connection: { connectionId, kind, device: '', activity: null } };
 }
 
 const renewalOf = ({ userId, connection }: ConnectionOpening, sinceMs: number): ConnectionRenewal => ({
@@ -91,10 +98,15 @@ export function testConnectionContract(name: string, start: () => Promise<StoreH
       assert.deepEqual(await store.readConnections(user), []);
     });
 
-    it('puts the oldest out of its place, tells its node, and does not let it back', async () => {
+    async function checkBound(kind: ConnectionKind): Promise<void> {
       const user = anyUser();
+      // Of the other kind as many as there may be: neither takes room from the other.
+      const others = Array.from({ length: maxConnectionsPerUser }, (_, index) =>
+        connectionOf(kind === 'session' ? 'stream' : 'session', user, `${user}/other ${index}`),
+      );
+      for (const opening of others) await store.connect(opening);
       const openings = Array.from({ length: maxConnectionsPerUser + 1 }, (_, index) =>
-        sessionOf(user, `${user}/${index}`),
+        connectionOf(kind, user, `${user}/${index}`),
       );
       const sinceMs: number[] = [];
       for (const [index, opening] of openings.entries()) {
@@ -104,7 +116,10 @@ export function testConnectionContract(name: string, start: () => Promise<StoreH
       }
       const oldest = openings[0] as ConnectionOpening;
       await waitFor('the oldest to be told', () => evicted.includes(oldest.connection.connectionId));
-      const ids = async () => (await store.readConnections(user)).map(({ connectionId }) => connectionId);
+      const ids = async () =>
+        (await store.readConnections(user))
+          .map(({ connectionId }) => connectionId)
+          .filter((id) => !id.includes('other'));
       const kept = openings.slice(1).map(({ connection }) => connection.connectionId);
       assert.deepEqual(await ids(), kept);
       const renewals = openings.map((opening, index) => renewalOf(opening, sinceMs[index] as number));
@@ -114,7 +129,15 @@ export function testConnectionContract(name: string, start: () => Promise<StoreH
       await store.disconnect(user, kept[0] as string);
       assert.deepEqual(await store.renewConnections(renewals.slice(0, 1)), []);
       assert.deepEqual(await ids(), [oldest.connection.connectionId, ...kept.slice(1)]);
-    });
+      const all = await store.readConnections(user);
+      assert.equal(all.length, 2 * maxConnectionsPerUser, 'none of the other kind lost its place');
+    }
+
+    it('ends the oldest session beyond the bound, notifies its node, and does not let it back', () =>
+      checkBound('session'));
+
+    it('ends the oldest stream beyond the bound, notifies its node, and does not let it back', () =>
+      checkBound('stream'));
 
     it('gives a resumed session the place and the age of the one before', async () => {
       const user = anyUser();

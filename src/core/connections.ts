@@ -40,11 +40,12 @@ export function withoutConnection(connections: readonly Connection[], id: string
   return kept.length === 0 ? noConnections : kept;
 }
 
-/** Sessions, oldest first, that are too many for one user. */
-export function surplusSessions(
+/** Connections of one kind, oldest first, that are too many for one user. */
+export function surplusConnections(
   connections: readonly Connection[],
-  maxSessions: number,
+  kind: ConnectionKind,
+  maxOfKind: number,
 ): readonly Connection[] {
-  const sessions = connections.filter(({ kind }) => kind === 'session');
-  return sessions.slice(0, Math.max(0, sessions.length - maxSessions));
+  const ofKind = connections.filter((it) => it.kind === kind);
+  return ofKind.slice(0, Math.max(0, ofKind.length - maxOfKind));
 }

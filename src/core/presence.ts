@@ -11,7 +11,7 @@ import {
   type Connection,
   liveConnections,
   noConnections,
-  surplusSessions,
+  surplusConnections,
   withoutConnection,
 } from './connections.ts';
 import {
@@ -77,7 +77,7 @@ export interface PresenceRecord {
 export interface LeasePolicy {
   readonly ttlMs: number;
   readonly disconnectGraceMs: number;
-  /** Most sessions of one user; one more puts the oldest out of its place. */
+  /** Most sessions of one user, and most streams; one more takes the place of the oldest of its kind. */
   readonly maxConnectionsPerUser: number;
 }
 
@@ -117,7 +117,7 @@ export interface Outcome {
    * to newer ones and may not renew.
    */
   readonly accepted: boolean;
-  /** Sessions that lost their place to a newer one. */
+  /** Connections that lost their place to a newer one of their kind. */
   readonly evicted: readonly string[];
 }
 
@@ -214,9 +214,8 @@ function openConnection(
     sinceMs: before?.sinceMs ?? nowMs,
     deadlineMs: nowMs + policy.ttlMs,
   };
-  // The newcomer is never the one to go, however old the session is that it continues.
-  const surplus =
-    connection.kind === 'session' ? surplusSessions(others, policy.maxConnectionsPerUser - 1) : [];
+  // The new connection is never the one to go, however old the session is that it continues.
+  const surplus = surplusConnections(others, connection.kind, policy.maxConnectionsPerUser - 1);
   const evicted = surplus.map(({ connectionId }) => connectionId);
   const connections = addConnection(
     others.filter(({ connectionId }) => !evicted.includes(connectionId)),
@@ -242,9 +241,9 @@ function renewConnection(
   const known = live.find(({ connectionId }) => connectionId === connection.connectionId);
   const others = live.filter(({ connectionId }) => connectionId !== connection.connectionId);
   // One that the engine does not know was put out of its place, or was lost with the engine's data: there is room then.
-  if (!known && connection.kind === 'session') {
-    const sessions = others.filter(({ kind }) => kind === 'session').length;
-    if (sessions >= policy.maxConnectionsPerUser) return refused(record);
+  if (!known) {
+    const ofKind = others.filter(({ kind }) => kind === connection.kind).length;
+    if (ofKind >= policy.maxConnectionsPerUser) return refused(record);
   }
   const sinceMs = known?.sinceMs ?? connection.sinceMs;
   const connections = addConnection(others, { ...connection, sinceMs, deadlineMs: nowMs + policy.ttlMs });

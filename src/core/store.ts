@@ -36,8 +36,8 @@ export interface PresenceStore {
 
   /**
    * Counts a connection of a user, and ends a running disconnect grace. A session lights or renews the lease, unless it
-   * resumes and the user was set OFFLINE meanwhile; sessions that are too many for the user lose their place, the oldest
-   * first. Idempotent.
+   * resumes and the user was set OFFLINE meanwhile. Connections of its kind that are too many for the user lose their place,
+   * the oldest first. Idempotent.
    */
   connect(opening: ConnectionOpening): Promise<ConnectionOpened>;
   /** Takes it back; the last one of an ONLINE user starts the disconnect grace. Idempotent. */
@@ -46,7 +46,7 @@ export interface PresenceStore {
    * Renews connections, and the leases of sessions' users; to be called for every open one at least twice per TTL.
    * A session lights a user who is OFFLINE without having been set so: leases heal by themselves.
    *
-   * @returns ids of sessions that lost their place to newer ones
+   * @returns ids of connections that lost their place to newer ones
    */
   renewConnections(connections: readonly ConnectionRenewal[]): Promise<readonly string[]>;
   /** Says what activity a connection has, and answers the user's state. A connection that is not known is ignored. */
@@ -81,7 +81,7 @@ export interface PresenceStore {
   isCurrent(partition: number): boolean;
 }
 
-/** `REPLACED`: a session that lost its place to a newer one. `DELETED`: the user was deleted. */
+/** `REPLACED`: a connection that lost its place to a newer one of its kind. `DELETED`: the user was deleted. */
 export type EvictionReason = 'REPLACED' | 'DELETED';
 export type EvictionListener = (connectionId: string, reason: EvictionReason) => void;
 

@@ -9,6 +9,7 @@ import { checkUserId, checkUserIds } from '../core/user-id.ts';
 import { nameSince } from './connection-names.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import type {
+  EndableSink,
   HeartbeatResult,
   PrivacyRequest,
   RunningWatch,
@@ -185,15 +186,15 @@ export class PresenceService implements ViewedPresence {
 
   /**
    * Opens a watch; `add` gives it users. Until `close` it counts as a connection of `userId`, who is the one who sees,
-   * unless that is null.
+   * unless that is null. Where newer subscriptions of the user take its place, the sink is ended with RATE_LIMITED.
    *
    * @throws PresenceError INVALID_ARGUMENT
    */
-  watch(userId: string | null, sink: WatchSink): Watch {
+  watch(userId: string | null, sink: EndableSink): Watch {
     if (userId !== null) checkUserId(userId, 'user_id');
     const { hub, connections } = this.#options;
     const viewer = userId === null ? this.#viewer : { userId, seesAll: false };
-    return new Watch(this, connections, hub.subscribe(sink, viewer), userId);
+    return new Watch(this, connections, hub.subscribe(sink, viewer), userId, sink);
   }
 
   /** Opens an empty subscription, for a session, which is a connection by itself. */
@@ -235,6 +236,7 @@ export class Watch implements RunningWatch {
   readonly #connections: Connections;
   readonly #subscription: Subscription;
   readonly #userId: string | null;
+  readonly #sink: EndableSink;
   #held: HeldConnection | undefined;
   #isClosed = false;
 
@@ -243,7 +245,9 @@ export class Watch implements RunningWatch {
     connections: Connections,
     subscription: Subscription,
     userId: string | null,
+    sink: EndableSink,
   ) {
+    this.#sink = sink;
     this.#presence = presence;
     this.#connections = connections;
     this.#subscription = subscription;
@@ -279,8 +283,19 @@ export class Watch implements RunningWatch {
 
   async #count(): Promise<void> {
     if (this.#userId === null || this.#held) return;
-    const { held } = await this.#connections.open(this.#userId, 'stream', '', null, null, () => {});
+    const { held } = await this.#connections.open(this.#userId, 'stream', '', null, null, (reason) => {
+      // A deleted user's subscription goes on: it watches others.
+      if (reason === 'REPLACED') this.#sink.end(replaced());
+    });
     this.#held = held;
     if (this.#isClosed) await this.#connections.close(held, false);
   }
+}
+
+/** A client that comes back sooner would take the place of another subscription of its user again, ms. */
+const replacedRetryMs = 5000;
+
+function replaced(): PresenceError {
+  const message = 'the user opened more than MAX_CONNECTIONS_PER_USER subscriptions, and this was the oldest';
+  return new PresenceError('RATE_LIMITED', message, { retryAfterMs: replacedRetryMs });
 }

@@ -226,6 +226,8 @@ class GuardedAccess implements SessionAccess, OpenCredential {
   #presence: PresenceApi | undefined;
   #withdrawn: (error: PresenceError) => void = () => {};
   #hasLeft = false;
+  /** Of an observer session. */
+  #release: () => void = () => {};
   readonly #address: string;
 
   constructor(gate: Gate, toleranceMs: number, token: string, address: string) {
@@ -261,6 +263,7 @@ class GuardedAccess implements SessionAccess, OpenCredential {
     limits.take('calls', principal, this.#address);
     limits.takeConnection(principal);
     limits.checkRoom();
+    if (userId === '' && !this.#hasLeft) this.#release = limits.holdOpen('observer', principal);
     await this.#gate.requireKnown(userId);
     this.#presence = new LimitedPresence(guarded, limits, principal, this.#address);
   }
@@ -289,6 +292,7 @@ class GuardedAccess implements SessionAccess, OpenCredential {
 
   leave(): void {
     this.#hasLeft = true;
+    this.#release();
     this.#gate.open.delete(this);
   }
 

@@ -88,6 +88,7 @@ export class LimitedPresence implements PresenceApi {
     if (this.#principal) this.#limits.takeConnection(this.#principal);
     this.#limits.checkRoom();
     const watch = this.#presence.watch(userId, sink);
+    const release = this.#holdOpen(userId, watch);
     return {
       expiresAtMs: watch.expiresAtMs,
       add: async (userIds) => {
@@ -95,8 +96,22 @@ export class LimitedPresence implements PresenceApi {
         await watch.add(userIds);
       },
       drained: () => watch.drained(),
-      close: () => watch.close(),
+      close: () => {
+        release();
+        return watch.close();
+      },
     };
+  }
+
+  /** A subscription of a user is one of the user's connections, which the engine bounds. */
+  #holdOpen(userId: string | null, watch: RunningWatch): () => void {
+    if (userId !== null || this.#principal === null) return () => {};
+    try {
+      return this.#limits.holdOpen('subscription', this.#principal);
+    } catch (error) {
+      void watch.close();
+      throw error;
+    }
   }
 
   subscribe(sink: RevocableSink): Subscription {

@@ -15,6 +15,8 @@ export interface LimitsOptions {
   readonly rateLimitConnections: number;
   /** How many times as much a backend may; 0: no limit. */
   readonly rateLimitBackendFactor: number;
+  /** Of each kind, for each user with a token. */
+  readonly maxConnectionsPerUser: number;
   /** A second, for each address; 0: none. */
   readonly rateLimitAddressCalls: number;
   readonly rateLimitAddressReads: number;
@@ -47,6 +49,7 @@ export const refusals = [
   'updates',
   'watch-edits',
   'connections',
+  'open-connections',
   'auth-failures',
   'streams',
   'watch-edges',
@@ -79,6 +82,8 @@ export class Limits {
   readonly #suspects = new TokenBuckets(suspectsPerSecond, suspectsPerSecond);
   readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
   readonly #overload: Overload;
+  /** Subscriptions and observer sessions that are no user's connection, by kind and principal: the engine does not count them. */
+  readonly #open = new Map<string, number>();
   #callsUnderWay = 0;
   #memory = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
 
@@ -137,6 +142,36 @@ export class Limits {
   takeConnection(principal: Principal): void {
     const waitMs = this.#ratesOf(principal).connections.take(principal.id, 1);
     if (waitMs > 0) throw this.#refuse('connections', waitMs, 'too many connections');
+  }
+
+  /**
+   * A subscription or an observer session more of this principal, which no user's connections count.
+   *
+   * @returns to be called when it is over, any number of times
+   * @throws PresenceError RATE_LIMITED
+   */
+  holdOpen(kind: 'subscription' | 'observer', principal: Principal): () => void {
+    const { maxConnectionsPerUser, rateLimitBackendFactor } = this.#options;
+    const most = maxConnectionsPerUser * (principal.kind === 'backend' ? rateLimitBackendFactor : 1);
+    const key = `${kind} ${principal.kind} ${principal.id}`;
+    const open = this.#open.get(key) ?? 0;
+    if (most > 0 && open >= most) {
+      const what = kind === 'observer' ? 'observer sessions' : 'subscriptions';
+      throw this.#refuse(
+        'open-connections',
+        comeBackMs,
+        `${most} ${what} without a user_id are open already`,
+      );
+    }
+    this.#open.set(key, open + 1);
+    let isOpen = true;
+    return () => {
+      if (!isOpen) return;
+      isOpen = false;
+      const left = (this.#open.get(key) as number) - 1;
+      if (left === 0) this.#open.delete(key);
+      else this.#open.set(key, left);
+    };
   }
 
   /** A new TCP connection of this address. false: one too many. */

@@ -246,6 +246,82 @@ describe('limits', () => {
       );
     }));
 
+  it('end the oldest subscription of a user who opens more than they may, on every interface', () =>
+    withServer({ MAX_CONNECTIONS_PER_USER: '2' }, async (server) => {
+      const headers = bearer(await token('ada'));
+      const openGrpc = () =>
+        server.client.subscribeStatusUpdates({ userId: 'ada', watchUserIds: ['bob'] }, { headers });
+      const grpc = openGrpc()[Symbol.asyncIterator]();
+      await grpc.next();
+      const openEvents = async () => {
+        const url = `${server.httpUrl}/v1/events?watch=bob&user_id=ada`;
+        const response = await fetch(url, { headers });
+        assert.equal(response.status, 200);
+        return response;
+      };
+      const events = await openEvents();
+      const { connections } = await server.client.getConnections({ userId: 'ada' }, { headers });
+      assert.equal(connections.length, 2);
+      const third = await openEvents();
+      await assert.rejects(grpc.next(), (error) => errorCode(error) === 'RATE_LIMITED');
+      const fourth = await openEvents();
+      assert.match(await events.text(), /^retry: 5000\nevent: end\ndata: \{"code":"RATE_LIMITED"/m);
+      const left = await server.client.getConnections({ userId: 'ada' }, { headers });
+      assert.equal(left.connections.length, 2, 'the newest');
+      await Promise.all([third.body?.cancel(), fourth.body?.cancel()]);
+      await waitFor('the last to be closed', () => server.server.stats().hub.subscriptions === 0);
+    }));
+
+  it("bound what one user of a server opens that is nobody's connection, until it is closed", () =>
+    withServer({ MAX_CONNECTIONS_PER_USER: '2' }, async (server) => {
+      const ada = await token('ada');
+      const client = {
+        ...server.client,
+        subscribeStatusUpdates: (request: { watchUserIds?: string[] }, more?: { signal?: AbortSignal }) =>
+          server.client.subscribeStatusUpdates(request, { ...more, headers: bearer(ada) }),
+      } as typeof server.client;
+      const watchers = [new Watcher(client, ['bob']), new Watcher(client, ['bob'])];
+      for (const watcher of watchers) await watcher.sees('bob', '[OFFLINE]');
+      assert.equal(errorCode(await new Watcher(client, ['bob']).ended), 'RATE_LIMITED');
+      const url = `${server.httpUrl}/v1/events?watch=bob`;
+      const refused = await fetch(url, { headers: bearer(ada) });
+      assert.equal(refused.status, 429);
+      assert.equal(refused.headers.get('retry-after'), '5');
+      assert.equal(server.server.stats().hub.subscriptions, 2, 'what was refused holds nothing');
+      const others = await Promise.all(
+        [await token('bob'), apiKeys.read].map((it) => fetch(url, { headers: bearer(it) })),
+      );
+      assert.deepEqual(
+        others.map(({ status }) => status),
+        [200, 200],
+      );
+
+      const observe = async () => {
+        const session = TestSession.open('WebSocket', server, ada);
+        return { session, answer: await session.ask({ case: 'hello', value: {} }) };
+      };
+      const [first, second] = [await observe(), await observe()];
+      assert.deepEqual([first.answer, second.answer], ['welcome', 'welcome'], 'each kind has its own bound');
+      assert.equal((await observe()).answer, 'error RATE_LIMITED');
+      assert.equal(await metric(server, 'open-connections'), 3);
+
+      first.session.drop();
+      await watchers[0]?.stop();
+      await waitFor('the place of the session', async () => {
+        const { session, answer } = await observe();
+        session.drop();
+        return answer === 'welcome';
+      });
+      await waitFor('the place of the subscription', async () => {
+        const response = await fetch(url, { headers: bearer(ada) });
+        await response.body?.cancel();
+        return response.status === 200;
+      });
+      second.session.drop();
+      await watchers[1]?.stop();
+      for (const { body } of others) await body?.cancel();
+    }));
+
   it('refuse newcomers when there is no room, and serve those inside', () =>
     withServer({ MAX_STREAMS: '2', MAX_WATCH_EDGES: '4' }, async (server) => {
       const options = { headers: bearer(apiKeys.admin) };

@@ -29,7 +29,7 @@ export class Renewals {
     this.#options = options;
   }
 
-  /** Resolves to the ids of sessions that lost their place. Rejects with REDIS_ERROR. */
+  /** Resolves to the ids of connections that lost their place. Rejects with REDIS_ERROR. */
   async renew(renewals: readonly ConnectionRenewal[]): Promise<string[]> {
     const { partitionOf } = this.#options;
     const byPartition = Map.groupBy(renewals, ({ userId }) => partitionOf(userId));

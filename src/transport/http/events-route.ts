@@ -138,8 +138,9 @@ class EventSink implements EndableSink {
     this.#stream?.write(`event: token_expiring\ndata: {"expiresInMs":"${Math.ceil(expiresInMs)}"}\n\n`);
   }
 
-  end({ code, message }: PresenceError): void {
-    this.#stream?.write(`event: end\ndata: ${JSON.stringify({ code, message })}\n\n`);
+  end({ code, message, retryAfterMs }: PresenceError): void {
+    const retry = retryAfterMs === undefined ? '' : `retry: ${Math.ceil(retryAfterMs)}\n`;
+    this.#stream?.write(`${retry}event: end\ndata: ${JSON.stringify({ code, message })}\n\n`);
     this.#stream?.end();
   }
 

@@ -1782,7 +1782,8 @@ export declare const PresenceService: GenService<{
   /**
    * Sends the present state of every watched user (snapshot = true), then every change until the client ends the
    * stream. A watcher too slow for every step is sent each user's latest state instead.
-   * Errors: INVALID_ARGUMENT (an id, more ids than MAX_WATCHED_USERS, or keepalive_interval_ms out of bounds).
+   * Errors: INVALID_ARGUMENT (an id, more ids than MAX_WATCHED_USERS, or keepalive_interval_ms out of bounds),
+   * RATE_LIMITED (also later: the user opened more than MAX_CONNECTIONS_PER_USER subscriptions, and this was the oldest).
    *
    * @generated from rpc presence.v1.PresenceService.SubscribeStatusUpdates
    */

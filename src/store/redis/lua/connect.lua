@@ -1,10 +1,10 @@
 -- Counts a connection of a user and ends a running disconnect grace. A session lights or renews the lease, unless it resumes
--- and the user signed out meanwhile; sessions that are too many lose their place, the oldest first.
+-- and the user signed out meanwhile. Connections of its kind that are too many lose their place, the oldest first.
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 connections, 7 details, 8 sweeper
 -- ARGV 1 user, 2 channel, 3 lease ms, 4 connection id, 5 kind, 6 device, 7 activity (0 = none), 8 node,
---      9 id of the connection whose place it takes ('' = none), 10 '1' = it resumes, 11 most sessions of a user, 12 epoch
--- Returns { state line or false, now, since, '1' if it took a place, { node, id of each session that lost its place },
+--      9 id of the connection whose place it takes ('' = none), 10 '1' = it resumes, 11 most connections of a kind, 12 epoch
+-- Returns { state line or false, now, since, '1' if it took a place, { node, id of each connection that lost its place },
 -- when the user signed out, version of the user's privacy }; the last two empty where there is none.
 
 local meta_key, connections_key, details_key = KEYS[2], KEYS[6], KEYS[7]
@@ -26,10 +26,10 @@ for _, before in ipairs({ id, replaces }) do
 end
 
 local evicted = {}
-local surplus = kind == SESSION and counts.sessions + 1 - most or 0
+local surplus = count_of_kind(counts, kind) + 1 - most
 if surplus > 0 then
   for _, other in ipairs(live_connections(connections_key, details_key, now)) do
-    if surplus > 0 and other.kind == SESSION then
+    if surplus > 0 and other.kind == kind then
       surplus = surplus - 1
       remove_connection(connections_key, details_key, other.id, counts)
       evicted[#evicted + 1] = other.node

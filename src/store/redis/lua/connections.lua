@@ -57,6 +57,10 @@ local function count(counts, line, by)
   counts[connection.activity] = (counts[connection.activity] or 0) + by
 end
 
+local function count_of_kind(counts, kind)
+  return kind == SESSION and counts.sessions or counts.all - counts.sessions
+end
+
 local function save_counts(details_key, counts, ttl)
   if counts.all <= 0 then
     redis.call('HDEL', details_key, COUNTS)

@@ -3,8 +3,8 @@
 -- signed out.
 --
 -- KEYS 1 deadlines, 2 log, 3 seq, 4 sweeper, then status, meta, connections, details of each connection's user
--- ARGV 1 channel, 2 lease ms, 3 most sessions of a user, 4 epoch, then user, id, kind, device, activity, since, node of each
--- Returns { ids of sessions that lost their place, { user, when they signed out (empty = did not), version of the privacy (empty
+-- ARGV 1 channel, 2 lease ms, 3 most connections of a kind, 4 epoch, then user, id, kind, device, activity, since, node of each
+-- Returns { ids of connections that lost their place, { user, when they signed out (empty = did not), version of the privacy (empty
 -- = none) } of those who have either, clock ms }.
 
 local deadlines_key, log_key, seq_key = KEYS[1], KEYS[2], KEYS[3]
@@ -24,7 +24,7 @@ local function renew(connections_key, details_key, id, kind, line)
   local counts = load_counts(connections_key, details_key, now, ttl)
   forget_dead(connections_key, details_key, now, counts)
   remove_connection(connections_key, details_key, id, counts)
-  if not is_known and kind == SESSION and counts.sessions >= most then
+  if not is_known and count_of_kind(counts, kind) >= most then
     save_counts(details_key, counts, ttl)
     return false, true
   end
