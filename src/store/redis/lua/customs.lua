@@ -26,7 +26,7 @@ local function write_customs(meta_key, returns_key, user, before, parsed)
   else
     redis.call('ZREM', returns_key, user)
   end
-  return string.match(before or '', '[^\30]*$') ~= (top and top.raw or '')
+  return custom_in_force(before) ~= (top and top.raw or '')
 end
 
 -- Makes a user's change of custom status a transition. Returns the state line.

@@ -22,7 +22,7 @@ for user in string.gmatch(ARGV[3], '[^\n]+') do
     end
     -- One expression is one string for Lua, where table.concat would be a table and ten.
     line = last_seen and m[4] .. '\31' .. user .. '\31' .. status .. '\31' .. activity .. '\31' .. m[3] .. '\31' .. m[5]
-      .. '\31' .. m[6] .. '\31' .. last_seen .. '\31' .. (m[9] and string.match(m[9], '[^\30]*$') or '')
+      .. '\31' .. m[6] .. '\31' .. last_seen .. '\31' .. (m[9] and (string.match(m[9], '^.*\30(.*)$') or m[9]) or '')
       .. (m[10] and '\31' .. m[10] or '') or '?'
   elseif m[10] or call('GET', status_start .. user) == 'online' then
     line = '?'

@@ -32,9 +32,14 @@ local function refusal(sweeper_key, epoch, now)
   return redis.error_reply('RESTORING Redis lost its data, and nodes are writing back what they know')
 end
 
+-- The last of the custom statuses in meta. Not by '[^\30]*$', which Lua tries from every byte of those before it.
+local function custom_in_force(customs)
+  return customs and (string.match(customs, '^.*\30(.*)$') or customs) or ''
+end
+
 -- `customs`: the custom statuses in meta; the last is in force. `privacy_version`: false or nil where there is none.
 local function state_line(version, user, status, activity, cause, since, changed_at, last_seen, customs, privacy_version)
-  local custom = customs and string.match(customs, '[^\30]*$') or ''
+  local custom = custom_in_force(customs)
   return table.concat({ version, user, status, activity, cause, since, changed_at, last_seen, custom,
     privacy_version or nil }, '\31')
 end
