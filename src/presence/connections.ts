@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import type { ConnectionKind } from '../core/connections.ts';
 import type { Activity, UserState } from '../core/presence.ts';
 import type { ConnectionOpened, ConnectionRenewal, EvictionReason, PresenceStore } from '../core/store.ts';
@@ -62,7 +62,8 @@ export class Connections {
   /**
    * Opens a connection of a user.
    *
-   * @param resumes id of the connection that it continues; null = it is new
+   * @param resumes resume token of the connection that it continues; null = it is new
+   * @returns with the token by which it can be resumed, which is kept nowhere
    * @throws PresenceError REDIS_ERROR
    */
   async open(
@@ -72,19 +73,20 @@ export class Connections {
     activity: Activity | null,
     resumes: string | null,
     onEvicted: (reason: EvictionReason) => void,
-  ): Promise<{ held: HeldConnection; opened: ConnectionOpened }> {
-    const held: HeldConnection = { id: randomUUID(), userId, renewal: undefined, onEvicted };
+  ): Promise<{ held: HeldConnection; opened: ConnectionOpened; resumeToken: string }> {
+    const resumeToken = randomUUID();
+    const held: HeldConnection = { id: idOf(resumeToken), userId, renewal: undefined, onEvicted };
     const connection = { connectionId: held.id, kind, device, activity };
     this.#held.set(held.id, held);
     try {
       const opened = await this.#options.store.connect({
         userId,
         connection,
-        replaces: resumes,
+        replaces: resumes === null ? null : idOf(resumes),
         isResumed: resumes !== null,
       });
       held.renewal = { userId, connection: { ...connection, sinceMs: opened.sinceMs } };
-      return { held, opened };
+      return { held, opened, resumeToken };
     } catch (error) {
       this.#held.delete(held.id);
       // It may have happened all the same.
@@ -199,4 +201,12 @@ export class Connections {
     }
     return true;
   }
+}
+
+/**
+ * A connection's id, which the user's other devices and backends may see: the hash of its resume token, so that any node knows
+ * the connection by the token, and nobody the token by the id.
+ */
+function idOf(resumeToken: string): string {
+  return hash('sha256', resumeToken, 'hex').slice(0, 32);
 }

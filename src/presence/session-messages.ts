@@ -33,6 +33,8 @@ export type SessionMessage =
       readonly kind: 'welcome';
       readonly requestId: number;
       readonly sessionId: string;
+      /** Empty: an observer session, which has nothing to resume. */
+      readonly resumeToken: string;
       readonly isResumed: boolean;
       /** The engine's clock; 0 and null for one who only looks on. */
       readonly serverTimeMs: number;

@@ -1,6 +1,5 @@
 import { PresenceError } from '../core/errors.ts';
 import type { Activity, UserState } from '../core/presence.ts';
-import type { ConnectionOpened } from '../core/store.ts';
 import { checkUserId, hasForbiddenCharacter, utf8Length } from '../core/user-id.ts';
 import type { Connections, HeldConnection } from './connections.ts';
 import { Liveness, type LivenessTimings } from './liveness.ts';
@@ -313,7 +312,8 @@ export class Session implements RevocableSink, OutboxOwner {
     }
     await this.#access.enter(request.token, request.userId, () => this.end('WITHDRAWN'));
     if (this.#isEnded) return;
-    const opened = request.userId === '' ? undefined : await this.#connect(request);
+    const connected = request.userId === '' ? undefined : await this.#connect(request);
+    const opened = connected?.opened;
     if (this.#isEnded) return;
     this.#isOpen = true;
     this.#liveness.begin(this.#host.nowMs(), request.answersPings);
@@ -321,6 +321,7 @@ export class Session implements RevocableSink, OutboxOwner {
       kind: 'welcome',
       requestId: request.requestId,
       sessionId: this.#held?.id ?? '',
+      resumeToken: connected?.resumeToken ?? '',
       isResumed: opened?.replaced ?? false,
       serverTimeMs: opened?.nowMs ?? 0,
       state: opened?.state ?? null,
@@ -329,11 +330,11 @@ export class Session implements RevocableSink, OutboxOwner {
     this.#host.planAnew(this);
   }
 
-  async #connect(request: Extract<SessionRequest, { kind: 'hello' }>): Promise<ConnectionOpened> {
+  async #connect(request: Extract<SessionRequest, { kind: 'hello' }>) {
     checkUserId(request.userId, 'user_id');
     this.#activity = request.activity ?? 'ACTIVE';
     const { connections } = this.#host;
-    const { held, opened } = await connections.open(
+    const { held, opened, resumeToken } = await connections.open(
       request.userId,
       'session',
       request.device,
@@ -343,7 +344,7 @@ export class Session implements RevocableSink, OutboxOwner {
     );
     if (this.#isEnded) await connections.close(held, this.#saidGoodbye);
     else this.#held = held;
-    return opened;
+    return { opened, resumeToken };
   }
 
   async #answer(request: SessionRequest): Promise<SessionMessage> {

@@ -242,6 +242,29 @@ for (const wire of wireNames) {
       for (const session of [first, second, stranger]) session.drop();
     });
 
+    it('is taken over by nobody who knows no more than its id', async () => {
+      const user = anyUser();
+      const phone = await open(user, { device: 'phone' });
+      const { connections } = await server.client.getConnections({ userId: user });
+      const id = connections[0]?.connectionId as string;
+      assert.equal(id, phone.sessionId, 'the id is no secret');
+      assert.notEqual(phone.resumeToken, id);
+      const resume = async (userId: string, resumeToken: string) => {
+        const session = await RawSession.open(wire, server, null);
+        const answer = await session.ask({ case: 'hello', value: { userId, resumeToken } });
+        return { session, isResumed: answer.case === 'welcome' && answer.value.resumed };
+      };
+      const laptop = await resume(user, id);
+      assert.equal(laptop.isResumed, false, 'another device of the user, by the id');
+      const other = await resume(anyUser(), phone.resumeToken);
+      assert.equal(other.isResumed, false, 'another user, by the token');
+      const { connections: after } = await server.client.getConnections({ userId: user });
+      assert.ok(after.some(({ connectionId, device }) => connectionId === id && device === 'phone'));
+      const again = await resume(user, phone.resumeToken);
+      assert.equal(again.isResumed, true);
+      for (const session of [phone, laptop.session, other.session, again.session]) session.drop();
+    });
+
     it('lets a sign-out stand, until a device says ONLINE or hello anew', async () => {
       const user = anyUser();
       const session = await open(user);

@@ -65,7 +65,7 @@ export function toFrame(
           case: 'welcome',
           value: {
             sessionId: message.sessionId,
-            resumeToken: message.sessionId,
+            resumeToken: message.resumeToken,
             resumed: message.isResumed,
             serverTime: BigInt(message.serverTimeMs),
             heartbeatIntervalMs: BigInt(facts.heartbeatIntervalMs),

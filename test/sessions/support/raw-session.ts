@@ -55,6 +55,7 @@ export class RawSession extends Story {
   isAlive = true;
   closeCode: number | undefined;
   resumeToken = '';
+  sessionId = '';
   #wire: Wire | undefined;
   #nextRequestId = 1;
   readonly #answers = new Map<number, Answer>();
@@ -79,7 +80,10 @@ export class RawSession extends Story {
     });
     if (hello) {
       const answer = await session.ask({ case: 'hello', value: hello });
-      if (answer.case === 'welcome') session.resumeToken = answer.value.resumeToken;
+      if (answer.case === 'welcome') {
+        session.resumeToken = answer.value.resumeToken;
+        session.sessionId = answer.value.sessionId;
+      }
     }
     return session;
   }

@@ -1003,14 +1003,14 @@ export declare const ServerFrameSchema: GenMessage<ServerFrame>;
  */
 export declare type Welcome = Message<"presence.v1.Welcome"> & {
   /**
-   * The connection's id.
+   * The connection's id, as GetConnections shows it.
    *
    * @generated from field: string session_id = 1;
    */
   sessionId: string;
 
   /**
-   * For the next hello, should the connection be lost.
+   * For the next hello, should the connection be lost. A secret, which session_id does not tell.
    *
    * @generated from field: string resume_token = 2;
    */
