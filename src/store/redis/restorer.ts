@@ -134,7 +134,9 @@ export class Restorer {
 function learn(known: Known | undefined, privacy: Privacy | undefined, word: LastWord | undefined): void {
   if (!known) return;
   if (privacy && privacy.version > (known.privacy?.version ?? 0)) known.privacy = privacy;
-  if (word && word.atMs > (known.lastWord?.atMs ?? 0)) known.lastWord = word;
+  // Of what happened in one millisecond a sign-out counts as the later.
+  const before = known.lastWord?.atMs ?? 0;
+  if (word && (word.atMs > before || (word.atMs === before && word.isSignOut))) known.lastWord = word;
 }
 
 /** Empty: nothing is hidden any more. */

@@ -42,7 +42,9 @@ while arg <= #ARGV do
     end
   end
   local newest = math.max(number(since), number(signed_out), number(online_again))
-  if at ~= '' and status ~= ONLINE and tonumber(at) > newest then
+  -- Of what happened in one millisecond a sign-out counts as the later.
+  local is_news = at ~= '' and (tonumber(at) > newest or (tonumber(at) == newest and signs_out == '1' and not signed_out))
+  if is_news and status ~= ONLINE then
     is_changed = true
     redis.call('HDEL', meta_key, 'x', 'w')
     redis.call('HSET', meta_key, signs_out == '1' and 'x' or 'w', at)
