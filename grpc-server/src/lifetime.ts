@@ -131,7 +131,8 @@ export class Lifetime implements TimerTarget {
     } else if (this.phase === Phase.AWAITING_SETTINGS_ACK) {
       this.connection.abort(H2Error.SETTINGS_TIMEOUT, 'SETTINGS not acknowledged');
     } else {
-      this.connection.abort(H2Error.PROTOCOL_ERROR, 'handshake timeout');
+      // Late is no violation, and no call has begun: NO_ERROR tells the client that it may send all of them anew.
+      this.connection.abort(H2Error.NO_ERROR, 'handshake timeout');
     }
   }
 

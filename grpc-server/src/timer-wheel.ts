@@ -5,6 +5,9 @@
  *
  * A node fires at its due time or up to one granule (8 ms) plus the driver's sleep (50 ms while anything is
  * pending; less when something is due sooner) later, never before.
+ *
+ * When this process has stood still, what clients sent meanwhile is read before anything fires: no client is taken for
+ * silent because the server was.
  */
 
 export interface TimerTarget {
@@ -47,6 +50,7 @@ export class TimerWheel {
   private tick: number;
   private count = 0;
   private driver: NodeJS.Timeout | undefined;
+  private reading: NodeJS.Immediate | undefined;
   private wakeMs = 0;
   private advancing = false;
 
@@ -80,9 +84,8 @@ export class TimerWheel {
     this.count--;
   }
 
-  /** Fires everything that is due. The driver calls it; so may a test with its own clock. */
-  advance(): void {
-    const nowMs = this.now();
+  /** Fires everything that is due at `nowMs`. The driver calls it; so may a test with its own clock. */
+  advance(nowMs = this.now()): void {
     const target = Math.floor(nowMs / GRANULE_MS);
     this.advancing = true;
     while (this.tick < target && this.count > 0) {
@@ -101,6 +104,8 @@ export class TimerWheel {
   stop(): void {
     if (this.driver !== undefined) clearTimeout(this.driver);
     this.driver = undefined;
+    if (this.reading !== undefined) clearImmediate(this.reading);
+    this.reading = undefined;
   }
 
   private place(node: TimerNode, earliest: number): void {
@@ -152,7 +157,7 @@ export class TimerWheel {
   }
 
   private drive(dueMs: number): void {
-    if (this.advancing) return;
+    if (this.advancing || this.reading !== undefined) return;
     const wakeMs = Math.min(dueMs, this.now() + MAX_SLEEP_MS);
     if (this.driver !== undefined) {
       if (this.wakeMs <= wakeMs + GRANULE_MS) return;
@@ -166,8 +171,13 @@ export class TimerWheel {
     const sleepMs = Math.min(MAX_SLEEP_MS, Math.max(GRANULE_MS, wakeMs - this.now()));
     this.driver = setTimeout(() => {
       this.driver = undefined;
-      this.advance();
-      if (this.count > 0 && this.driver === undefined) this.sleepUntil(this.nextWakeMs());
+      const nowMs = this.now();
+      // The event loop looks at its sockets between its timers and its immediates.
+      this.reading = setImmediate(() => {
+        this.reading = undefined;
+        this.advance(nowMs);
+        if (this.count > 0) this.sleepUntil(this.nextWakeMs());
+      });
     }, sleepMs);
     this.driver.unref();
   }

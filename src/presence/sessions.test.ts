@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { waitFor } from '../../test/support/wait.ts';
 import type { UserState } from '../core/presence.ts';
@@ -121,6 +123,34 @@ describe('sessions', () => {
     await waitFor('the end', () => link.end === 'HELLO_TIMEOUT');
     assert.equal(link.messages[0]?.kind, 'going-away');
     assert.deepEqual(sessions.stats().ends, { HELLO_TIMEOUT: 1 });
+  });
+
+  it('stay when the answer came while the server itself stood still', async (context) => {
+    const listener = createServer().listen(0, '127.0.0.1');
+    context.after(() => listener.close());
+    await once(listener, 'listening');
+    const accepted = once(listener, 'connection');
+    const client = connect((listener.address() as AddressInfo).port, '127.0.0.1');
+    context.after(() => client.destroy());
+    const [socket] = (await accepted) as [Socket];
+    const { link, session } = await open();
+    const answered = new Promise<void>((resolve) => {
+      socket.on('data', () => {
+        session.receiveControl();
+        resolve();
+      });
+    });
+    client.on('data', () => {
+      client.write('pong');
+      // Longer than a pong may take.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+    });
+    link.ping = () => {
+      link.ping = () => {};
+      socket.write('ping');
+    };
+    await answered;
+    assert.equal(link.end, undefined);
   });
 
   it('are pinged when silent, and end when no pong comes', async () => {

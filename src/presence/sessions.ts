@@ -62,7 +62,12 @@ export class Sessions implements SessionHost {
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#check(), this.#stepMs);
+    // After a pause of this process, what clients sent meanwhile is read before anyone counts as silent.
+    const check = () => {
+      const nowMs = this.nowMs();
+      setImmediate(() => this.#check(nowMs));
+    };
+    this.#timer = setInterval(check, this.#stepMs);
   }
 
   stop(): void {
@@ -177,8 +182,7 @@ export class Sessions implements SessionHost {
     session.plannedMs = this.#wheel.schedule(key, atMs);
   }
 
-  #check(): void {
-    const nowMs = this.nowMs();
+  #check(nowMs: number): void {
     this.#wheel.advance(nowMs, (key) => {
       const session = this.#sessions.get(key);
       if (!session || session.plannedMs > nowMs) return;

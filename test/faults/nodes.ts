@@ -90,7 +90,13 @@ export class Nodes {
   }
 }
 
-/** A refused stream, or a connection lost under a call: gRPC calls these UNAVAILABLE, this client library does not. */
+/**
+ * A refused stream, or a connection lost under a call: gRPC calls these UNAVAILABLE, this client library does not. A server
+ * gives up a client that is starved of the processor by SETTINGS_TIMEOUT (4); any other code is a fault of ours.
+ */
 function isUnavailable({ code, message }: ConnectError): boolean {
-  return code === Code.Unavailable || /REFUSED_STREAM|stream closed with error code CANCEL/.test(message);
+  return code === Code.Unavailable || lostConnection.test(message);
 }
+
+const lostConnection =
+  /REFUSED_STREAM|stream closed with error code CANCEL|Session closed with error code 4|ECONNRESET/;

@@ -19,6 +19,9 @@ interface Renewal {
 /** Renewals kept of each user, enough for a lease's length. */
 const keptRenewals = 16;
 const pauseCheckMs = 100;
+/** A pause that counts as standing still, and how long its consequences may take to show. */
+const stillMs = 2000;
+const givenUpMs = 30_000;
 
 export class SimulatedUser {
   readonly id: string;
@@ -108,6 +111,7 @@ export class Users {
   readonly #options: UsersOptions;
   #isQuiet = false;
   #isStopped = false;
+  #stoodStillMs = 0;
   #loops: Promise<void>[] = [];
 
   constructor(options: UsersOptions) {
@@ -133,6 +137,11 @@ export class Users {
   starved(): number {
     const sum = (field: 'begun' | 'begunLate') => this.all.reduce((total, user) => total + user[field], 0);
     return sum('begunLate') / Math.max(1, sum('begun'));
+  }
+
+  /** Whether this program lately stood still for so long that servers may have given up its connections. */
+  get stoodStill(): boolean {
+    return this.#stoodStillMs !== 0 && Date.now() - this.#stoodStillMs < givenUpMs;
   }
 
   /** Restless and lapsing users do no more; steady ones go on. */
@@ -168,6 +177,7 @@ export class Users {
       const dueMs = Date.now() + pauseCheckMs;
       await sleep(pauseCheckMs);
       const pauseMs = Date.now() - dueMs;
+      if (pauseMs >= stillMs) this.#stoodStillMs = Date.now();
       for (const user of this.all) user.paused(pauseMs, this.#options.ttlMs);
     }
   }

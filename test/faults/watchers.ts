@@ -42,6 +42,11 @@ export class Watchers {
     return { events, breaks };
   }
 
+  /** What ended each watcher's last stream. */
+  lastBreaks(): string {
+    return [...new Set(this.#watchers.map(({ lastBreak }) => lastBreak))].join(', ');
+  }
+
   start(): void {
     for (const watcher of this.#watchers) watcher.start();
   }
@@ -73,7 +78,9 @@ export class Watchers {
 class Watcher {
   readonly changes: StatusUpdateEvent[] = [];
   events = 0;
+  /** Streams that ended, and not because this program stood still. */
   breaks = 0;
+  lastBreak = '';
   readonly #options: WatchersOptions;
   readonly #index: number;
   readonly #watched: readonly string[];
@@ -124,12 +131,15 @@ class Watcher {
         const request = { userId: `watcher-${this.#index}`, watchUserIds: [...this.#watched] };
         const stream = this.#options.nodes.client(node).subscribeStatusUpdates(request, { signal });
         for await (const event of stream) this.#receive(event);
-      } catch {
+        this.lastBreak = 'ended by the server';
+      } catch (error) {
         // Whatever ended it, the watcher comes back; the fault suite counts it.
+        this.lastBreak = String(error);
       }
       if (signal.aborted) return;
-      this.breaks++;
-      await sleep(50 + (this.#index % 10) * 20);
+      // Long enough for a pause of this program to be noticed.
+      await sleep(200 + (this.#index % 10) * 20);
+      if (!this.#options.users.stoodStill) this.breaks++;
     }
   }
 

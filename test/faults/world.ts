@@ -102,6 +102,11 @@ export class World {
     return this.#watchers.counts().breaks;
   }
 
+  /** What ended streams of watchers last. */
+  get lastBreaks(): string {
+    return this.#watchers.lastBreaks();
+  }
+
   calls(): CallCounts {
     return this.#nodes.counts();
   }

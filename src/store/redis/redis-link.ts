@@ -82,7 +82,10 @@ export class RedisLink {
     this.#options = options;
     this.#client = this.#open();
     // After a pause of this process, replies that came meanwhile are read before anything counts as overdue.
-    const reap = () => setImmediate(() => this.#reap());
+    const reap = () => {
+      const nowMs = performance.now();
+      setImmediate(() => this.#reap(nowMs));
+    };
     this.#reaper = setInterval(reap, Math.max(10, options.timeoutMs / 10));
   }
 
@@ -267,9 +270,8 @@ export class RedisLink {
     this.#options.onChange();
   }
 
-  #reap(): void {
+  #reap(nowMs: number): void {
     if (this.#stopped) return;
-    const nowMs = performance.now();
     const overdueMs = nowMs - this.#options.timeoutMs;
     let done = 0;
     let timedOut = false;
