@@ -31,7 +31,16 @@ describe('readiness', () => {
       await redis.run();
       await waitFor('ready again', async () => (await ready()).status === 200);
       // Ready means caught up: what happens from now on is seen.
-      await server.client.setUserStatus({ userId: 'ada', status: 1 });
+      // Redis lost its data: nobody comes online until what servers know is back.
+      await waitFor('ada to be taken', () =>
+        server.client.setUserStatus({ userId: 'ada', status: 1 }).then(
+          () => true,
+          (error: unknown) => {
+            assert.match(String(error), /RESTORING/);
+            return false;
+          },
+        ),
+      );
       await watcher.sees('ada', '[OFFLINE] ONLINE');
       await watcher.stop();
     } finally {
