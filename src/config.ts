@@ -33,6 +33,7 @@ export interface Config extends SecurityConfig {
   readonly idleAfterMs: number;
   readonly maxConnectionsPerUser: number;
   readonly maxSessions: number;
+  readonly maxSessionsWithoutHello: number;
   readonly maxFrameBytes: number;
   readonly maxFramesPerSecond: number;
   readonly requestTimeoutMs: number;
@@ -115,6 +116,12 @@ export const configOptions: Options = {
   idleAfterMs: option('IDLE_AFTER', '5m', '0s to 1d', duration(0, day)),
   maxConnectionsPerUser: option('MAX_CONNECTIONS_PER_USER', '20', '1 to 1000', integer(1, 1000)),
   maxSessions: option('MAX_SESSIONS', '100000', '1 to 10000000', integer(1, 10_000_000)),
+  maxSessionsWithoutHello: option(
+    'MAX_SESSIONS_WITHOUT_HELLO',
+    '2000',
+    '1 to 1000000',
+    integer(1, 1_000_000),
+  ),
   maxFrameBytes: option('MAX_FRAME_BYTES', '262144', '1024 to 16777216', integer(1024, 16_777_216)),
   maxFramesPerSecond: option('MAX_FRAMES_PER_SECOND', '50', '1 to 100000', integer(1, 100_000)),
   requestTimeoutMs: option('REQUEST_TIMEOUT', '10s', '100ms to 10m', duration(100, 10 * minute)),

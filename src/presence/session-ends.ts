@@ -41,6 +41,11 @@ export const sessionEnds = {
     grpcStatus: 'INVALID_ARGUMENT',
     reason: 'a frame cannot be read, and names no request',
   },
+  CROWDED_OUT: {
+    closeCode: 4008,
+    grpcStatus: 'RESOURCE_EXHAUSTED',
+    reason: 'too many sessions wait for their hello, and this was the oldest; see MAX_SESSIONS_WITHOUT_HELLO',
+  },
   REPLACED: {
     closeCode: 4500,
     grpcStatus: 'RESOURCE_EXHAUSTED',

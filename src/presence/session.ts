@@ -25,6 +25,8 @@ export interface SessionHost {
   /** Monotonic; for local waits only. */
   nowMs(): number;
   flushLater(session: Session): void;
+  /** It says hello. @throws PresenceError RATE_LIMITED: there are as many sessions as there may be */
+  greet(session: Session): void;
   /** Something may be due earlier than planned. */
   planAnew(session: Session): void;
   forget(session: Session): void;
@@ -45,6 +47,8 @@ const maxWaitingRequests = 32;
 export class Session implements RevocableSink, OutboxOwner {
   /** When the host asks next what is due; kept by the host. */
   plannedMs = Number.POSITIVE_INFINITY;
+  /** It counts as one that said hello; kept by the host. */
+  isGreeted = false;
   readonly #host: SessionHost;
   readonly #link: SessionLink;
   readonly #access: SessionAccess;
@@ -304,6 +308,7 @@ export class Session implements RevocableSink, OutboxOwner {
       this.#fail(request.requestId, PresenceError.invalidArgument('hello', 'must be sent once'));
       return;
     }
+    this.#host.greet(this);
     if (utf8Length(request.device) > maxDeviceBytes || hasForbiddenCharacter(request.device)) {
       throw PresenceError.invalidArgument(
         'device',

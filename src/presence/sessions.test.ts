@@ -86,7 +86,8 @@ describe('sessions', () => {
       idleAfterMs: 0,
       helloTimeoutMs: 150,
       maxFramesPerSecond: 1000,
-      maxSessions: 2,
+      maxSessions,
+      maxSessionsWithoutHello: 2,
       log: silentLog,
     });
     await store.start();
@@ -98,6 +99,7 @@ describe('sessions', () => {
     await store.stop();
   });
 
+  const maxSessions = 1500;
   const hello = {
     requestId: 1,
     kind: 'hello',
@@ -238,7 +240,9 @@ describe('sessions', () => {
 
   it('are refused beyond the most, and while stopping', async () => {
     const first = await open();
-    await open();
+    for (let count = 1; count < maxSessions; count++) {
+      sessions.open(new TestLink()).receive({ ...hello, userId: '' });
+    }
     assert.match(sessions.refusal()?.message ?? '', /as many sessions/);
     first.session.end('GOODBYE');
     first.session.closed();
@@ -271,7 +275,7 @@ describe('sessions', () => {
   });
 
   it('that all watch the same user are told in turns, so that the server goes on answering', async () => {
-    const links = Array.from({ length: 1500 }, () => new TestLink());
+    const links = Array.from({ length: maxSessions }, () => new TestLink());
     await Promise.all(
       links.map(async (link, index) => {
         link.canPing = false;

@@ -3,6 +3,7 @@ import { DeadlineWheel } from '../core/deadline-wheel.ts';
 import { PresenceError } from '../core/errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { Connections, HeldConnection } from './connections.ts';
+import { HelloPool, type SessionOrigin } from './hello-pool.ts';
 import { openAccess, type SessionAccess, type ViewedPresence } from './presence-api.ts';
 import { Session, type SessionHost, type SessionTimings } from './session.ts';
 import type { SessionEnd } from './session-ends.ts';
@@ -11,8 +12,10 @@ import { watchersToldInTurn } from './subscription.ts';
 
 export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> {
   readonly helloTimeoutMs?: number;
-  /** Most sessions of this node. */
+  /** Most sessions of this node that said hello. */
   readonly maxSessions: number;
+  /** Most that did not yet. */
+  readonly maxSessionsWithoutHello: number;
   readonly presence: ViewedPresence;
   readonly connections: Connections;
   readonly log: Log;
@@ -20,6 +23,8 @@ export interface SessionsOptions extends Omit<SessionTimings, 'helloTimeoutMs'> 
 
 export interface SessionsStats {
   readonly sessions: number;
+  /** Of these, those that have not said hello. */
+  readonly withoutHello: number;
   /** Sessions that the server ended, by reason. */
   readonly ends: Readonly<Partial<Record<SessionEnd, number>>>;
 }
@@ -27,6 +32,7 @@ export interface SessionsStats {
 const defaultHelloTimeoutMs = 10_000;
 /** When a client that found no room should come back, ms. */
 const noRoomRetryMs = 5000;
+const nowhere: SessionOrigin = { address: '', connection: '' };
 const wheelSlots = 1024;
 /** How often a drain closes those whose time has come. */
 const drainStepMs = 50;
@@ -42,6 +48,9 @@ export class Sessions implements SessionHost {
   readonly #maxSessions: number;
   readonly #sessions = new Map<string, Session>();
   readonly #keys = new Map<Session, string>();
+  readonly #withoutHello: HelloPool<Session>;
+  /** Sessions that said hello. */
+  #greeted = 0;
   readonly #wheel: DeadlineWheel;
   readonly #ends: Partial<Record<SessionEnd, number>> = {};
   readonly #stepMs: number;
@@ -56,6 +65,7 @@ export class Sessions implements SessionHost {
     this.connections = options.connections;
     this.#log = options.log;
     this.#maxSessions = options.maxSessions;
+    this.#withoutHello = new HelloPool(options.maxSessionsWithoutHello);
     const shortestMs = Math.min(options.pingIntervalMs, options.pongTimeoutMs);
     this.#stepMs = Math.max(5, Math.min(100, shortestMs / 10));
     this.#wheel = new DeadlineWheel(this.nowMs(), this.#stepMs, wheelSlots);
@@ -76,24 +86,35 @@ export class Sessions implements SessionHost {
 
   /** Why no session can be opened now, and when to try again; null: one can. */
   refusal(): PresenceError | null {
-    if (!this.#isDraining && this.#sessions.size < this.#maxSessions) return null;
+    if (!this.#isDraining && this.#greeted < this.#maxSessions) return null;
     const why = this.#isDraining ? 'the server is stopping' : 'the server has as many sessions as it may';
     return new PresenceError('RATE_LIMITED', why, { retryAfterMs: noRoomRetryMs });
   }
 
-  /** A session for a link that was just made, of a caller with this access; default: one who may do everything. The transport passes on what happens to the link. */
-  open(link: SessionLink, access: SessionAccess = openAccess(this.presence)): Session {
+  /**
+   * A session for a link that was just made. The transport passes on what happens to the link.
+   *
+   * @param access of the caller; default: one who may do everything
+   * @param origin where the link comes from
+   */
+  open(
+    link: SessionLink,
+    access: SessionAccess = openAccess(this.presence),
+    origin: SessionOrigin = nowhere,
+  ): Session {
     const session = new Session(this, link, access);
     const key = String(this.#nextKey++);
     this.#sessions.set(key, session);
     this.#keys.set(session, key);
     this.#plan(session, this.nowMs() + this.options.helloTimeoutMs);
+    this.#withoutHello.add(session, origin)?.end('CROWDED_OUT', noRoomRetryMs);
     return session;
   }
 
   /** Sizes of everything that could leak, for tests and metrics. */
   stats(): SessionsStats {
-    return { sessions: this.#sessions.size, ends: { ...this.#ends } };
+    const withoutHello = this.#withoutHello.size;
+    return { sessions: this.#sessions.size, withoutHello, ends: { ...this.#ends } };
   }
 
   /**
@@ -142,6 +163,14 @@ export class Sessions implements SessionHost {
     if (this.#unflushed.push(session) === 1) setImmediate(() => this.#flushSlice());
   }
 
+  greet(session: Session): void {
+    if (!this.#withoutHello.delete(session)) return;
+    const refusal = this.refusal();
+    if (refusal) throw refusal;
+    session.isGreeted = true;
+    this.#greeted++;
+  }
+
   planAnew(session: Session): void {
     this.#plan(session, session.check(this.nowMs()));
   }
@@ -149,6 +178,8 @@ export class Sessions implements SessionHost {
   forget(session: Session): void {
     const key = this.#keys.get(session);
     if (key === undefined) return;
+    this.#withoutHello.delete(session);
+    if (session.isGreeted) this.#greeted--;
     this.#keys.delete(session);
     this.#sessions.delete(key);
   }

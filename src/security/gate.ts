@@ -10,6 +10,7 @@ import {
   type ViewedPresence,
 } from '../presence/presence-api.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
+import { networkOf } from './client-address.ts';
 import { ClientAddresses } from './client-addresses.ts';
 import { GuardedPresence, lessThanBefore, refused } from './guarded-presence.ts';
 import { HeldCredential } from './held-credential.ts';
@@ -77,6 +78,11 @@ export class Gate {
   /** Where a call comes from, as trusted proxies tell of it. */
   addressOf({ address, port, header }: Caller): string {
     return this.addresses.ofCall(address, port, header);
+  }
+
+  /** What limits by address count for a call. */
+  networkOf(caller: Caller): string {
+    return networkOf(this.addressOf(caller));
   }
 
   /** Whether one more connection may be served; those of a trusted proxy are many clients'. */

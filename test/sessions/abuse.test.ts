@@ -124,7 +124,13 @@ describe('abuse of sessions', () => {
   it('refuses more sessions than it may have, and says when to come back', async () => {
     const sockets: WebSocket[] = [];
     for (let index = 0; index < 39; index++) sockets.push(openSocket().socket);
-    await Promise.all(sockets.map((socket) => once(socket, 'open')));
+    await Promise.all(
+      sockets.map(async (socket) => {
+        await once(socket, 'open');
+        socket.send(JSON.stringify({ hello: {} }));
+        await once(socket, 'message');
+      }),
+    );
     assert.match(await answerTo(handshake(key, protocol)), /^HTTP\/1\.1 503 [\s\S]*retry-after: 5/i);
     for (const socket of sockets) socket.terminate();
   });

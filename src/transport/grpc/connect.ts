@@ -43,7 +43,9 @@ export function registerConnect(
       const refusal = sessions.refusal();
       if (refusal !== null) throw toGrpcError(refusal, Status.UNAVAILABLE);
       const link = new GrpcLink(stream, frames);
-      const session = sessions.open(link, gate.session(callerOf(stream)));
+      const caller = callerOf(stream);
+      const origin = { address: gate.networkOf(caller), connection: stream.peer };
+      const session = sessions.open(link, gate.session(caller), origin);
       stream.onMessage((frame) => receiveFrame(session, frame));
       // A client that has no more to say has said goodbye.
       stream.onHalfClose(() => session.receive({ requestId: 0, kind: 'goodbye' }));

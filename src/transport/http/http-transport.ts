@@ -253,6 +253,7 @@ function listenerOptions(
     requireHostHeader: false,
     maxHeaderSize: maxHeadBytes,
     headersTimeout: requestTimeoutMs,
+    requestTimeout: requestTimeoutMs,
     // Node looks for those who are too slow this often.
     connectionsCheckingInterval: Math.min(1000, requestTimeoutMs / 4),
   };

@@ -140,7 +140,9 @@ export class WebSocketTransport implements WebSocketDoor {
     webSocket.format = format;
     webSocket.maxFrameBytes = this.#options.maxFrameBytes;
     webSocket.link = link;
-    webSocket.session = this.#options.sessions.open(link, this.#options.gate.session(caller));
+    const { sessions, gate } = this.#options;
+    const origin = { address: gate.networkOf(caller), connection: `${caller.address}:${caller.port}` };
+    webSocket.session = sessions.open(link, gate.session(caller), origin);
     link.session = webSocket.session;
     this.#sockets.add(webSocket);
     webSocket.on('message', onMessage);
