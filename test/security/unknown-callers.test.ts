@@ -33,14 +33,14 @@ describe('callers who have not said who they are', () => {
     keys = apiKeysFile();
     server = await startServer({
       ...secureEnvironment(keys.file),
-      REQUEST_TIMEOUT: '600ms',
+      REQUEST_TIMEOUT: '4s',
       DRAIN_TIMEOUT: '0s',
     });
     http2 = connectHttp2(`http://127.0.0.1:${server.grpcPort}`);
   });
   after(async () => {
-    http2.destroy();
-    await server.stop();
+    http2?.destroy();
+    await server?.stop();
     keys.remove();
   });
 
@@ -155,11 +155,14 @@ describe('callers who have not said who they are', () => {
       seen.isClosed = true;
     });
     socket.write(bytes);
-    await waitFor(
-      () => `an answer: ${seen.received.slice(0, 500)}`,
-      () => isDone(seen.received, seen.isClosed),
-    );
-    socket.destroy();
+    try {
+      await waitFor(
+        () => `an answer: ${seen.received.slice(0, 500)}`,
+        () => isDone(seen.received, seen.isClosed),
+      );
+    } finally {
+      socket.destroy();
+    }
     return seen;
   }
 
@@ -330,8 +333,13 @@ describe('callers who have not said who they are', () => {
   it('reads little of what comes after the end of a session over WebSocket', async () => {
     const first = Buffer.concat([webSocketHead(), textFrame('no JSON')]);
     const after = Array.from({ length: 40 }, () => masked(0x81, Buffer.alloc(60_000, 'x')));
-    const beganMs = performance.now();
-    await exchange(Buffer.concat([first, ...after]), (_text, closed) => closed);
-    assert.ok(performance.now() - beganMs < 2000, 'closed before the time for a close frame is over');
+    // None can be that fast where the server waits for a close frame; some are, on a busy machine too.
+    let fastestMs = Number.POSITIVE_INFINITY;
+    for (let round = 0; round < 20 && fastestMs >= 1900; round++) {
+      const beganMs = performance.now();
+      await exchange(Buffer.concat([first, ...after]), (_text, closed) => closed);
+      fastestMs = Math.min(fastestMs, performance.now() - beganMs);
+    }
+    assert.ok(fastestMs < 1900, 'closed before the time for a close frame is over');
   });
 });

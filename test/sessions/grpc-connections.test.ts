@@ -56,7 +56,7 @@ describe('a gRPC connection', () => {
       assert.equal(connection.remoteSettings.maxConcurrentStreams, 1000);
       const watches = Array.from({ length: 300 }, () => watch(connection));
       await Promise.all(
-        watches.map((stream) => once(stream, 'data', { signal: AbortSignal.timeout(20_000) })),
+        watches.map((stream) => once(stream, 'data', { signal: AbortSignal.timeout(60_000) })),
       );
     });
   });
@@ -69,7 +69,7 @@ describe('a gRPC connection', () => {
 
   it('is closed with too_many_pings beyond GRPC_MIN_PING_INTERVAL', async () => {
     await withConnection({ GRPC_MIN_PING_INTERVAL: '1h' }, async (connection) => {
-      const goaway = once(connection, 'goaway', { signal: AbortSignal.timeout(5000) });
+      const goaway = once(connection, 'goaway', { signal: AbortSignal.timeout(60_000) });
       for (let index = 0; index < 4; index++) ping(connection).catch(() => {});
       const [code, , text] = await goaway;
       assert.deepEqual([code, String(text)], [11, 'too_many_pings']);
@@ -88,7 +88,7 @@ describe('a gRPC connection', () => {
     await withConnection(environment, async (connection, { server }) => {
       const closed = once(connection, 'close');
       watch(connection);
-      const [, , text] = await once(connection, 'goaway', { signal: AbortSignal.timeout(10_000) });
+      const [, , text] = await once(connection, 'goaway', { signal: AbortSignal.timeout(60_000) });
       assert.match(String(text), /max_age/);
       await Promise.race([closed, waitFor('the end of the grace', () => connection.destroyed)]);
       await waitFor('the subscription to be gone', () => server.stats().hub.subscriptions === 0);
