@@ -1,7 +1,7 @@
 import type { Connection } from './connections.ts';
 import type { CustomStatusRequest } from './custom-status.ts';
 import type { Activity, NewConnection, UserState } from './presence.ts';
-import type { PrivacyChange } from './privacy.ts';
+import type { Privacy, PrivacyChange } from './privacy.ts';
 
 /**
  * The contract that every engine keeps. One suite (test/store-contract.ts) checks all of it on each of them.
@@ -115,6 +115,16 @@ export interface ConnectionSeen extends Omit<Connection, 'deadlineMs'> {
   readonly lastSeenMs: number;
 }
 
+/** Privacy after a change. */
+export interface PrivacyNews {
+  /** Of the change. */
+  readonly version: number;
+  /** Of the user's state at the change: to be seen with that one. */
+  readonly stateVersion: number;
+  /** null: there is none any more. */
+  readonly privacy: Privacy | null;
+}
+
 export interface FeedListener {
   /**
    * A caller of this node changed a user, whose version is this now: no read of this node may answer an older one. Called
@@ -128,8 +138,11 @@ export interface FeedListener {
   known?(partition: number): Iterable<UserState>;
   /** Transitions of one partition, in order, each once; without privacy. Must not throw. */
   transitions(states: readonly UserState[]): void;
-  /** A user's privacy changed, in order with the transitions: a read from now on brings it. Must not throw. */
-  privacyChanged(userId: string): void;
+  /**
+   * A user's privacy changed, in order with the transitions: a read from now on brings it. `news`: what it is now, where that is
+   * told at once, so that a hide shows no later than a sign-out. Must not throw.
+   */
+  privacyChanged(userId: string, news?: PrivacyNews): void;
   /** Transitions of a followed partition were missed for good: what is known of its users must be read again. */
   lost(partition: number): void;
 }

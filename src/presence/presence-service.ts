@@ -145,8 +145,9 @@ export class PresenceService implements ViewedPresence {
     }
     await this.requireKnown([userId]);
     const state = await store.setPrivacy(userId, { ...request, maxBlockedUsers });
-    hub.privacyChanged(userId);
-    return state.privacy ?? openPrivacy;
+    const { privacy } = state;
+    hub.privacyChanged(userId, privacy && { version: privacy.version, stateVersion: state.version, privacy });
+    return privacy ?? openPrivacy;
   }
 
   /** @throws PresenceError INVALID_ARGUMENT, USER_NOT_FOUND, REDIS_ERROR */

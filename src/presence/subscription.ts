@@ -30,6 +30,8 @@ export interface WatchedUser {
   /** How often privacy was said to have changed, and how often when what is known was read. */
   privacyChanges: number;
   knownPrivacyChanges: number;
+  /** Of the latest change of privacy that is known; 0: of none. */
+  privacyVersion: number;
   /** When watchers were last told what they see, where privacy decides that; Unix ms. */
   toldAtMs: number;
   faceTimer: NodeJS.Timeout | undefined;

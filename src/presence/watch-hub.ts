@@ -1,7 +1,7 @@
 import { partitionOf } from '../core/partition.ts';
 import type { UserState } from '../core/presence.ts';
 import { stranger, type Viewer } from '../core/sight.ts';
-import type { FeedListener, PresenceStore } from '../core/store.ts';
+import type { FeedListener, PresenceStore, PrivacyNews } from '../core/store.ts';
 import type { Log } from '../observe/log.ts';
 import { Histogram } from '../observe/measure.ts';
 import type { Tracing } from '../observe/tracing.ts';
@@ -167,18 +167,32 @@ export class WatchHub implements FeedListener, WatchRegistry {
     if (user.state !== undefined && isPrivacyKnown(user)) this.privacyChanged(user.userId);
   }
 
-  privacyChanged(userId: string): void {
+  privacyChanged(userId: string, news?: PrivacyNews): void {
     const user = this.#users.get(userId);
     if (!user) return;
     const isReading = user.state === undefined || !isPrivacyKnown(user);
+    if (!isReading && news?.version === user.privacyVersion) return;
     user.privacyChanges++;
     // Whoever is reading looks again.
     if (isReading) return;
     this.#timeFanOut();
+    if (news && this.#takePrivacy(user, news)) return;
     this.#readStates([user]).catch((error: unknown) => {
       this.later(error);
       this.lost(user.partition.number);
     });
+  }
+
+  /** Without asking the engine, where it is the privacy of the very state that is known here: another would show too much. */
+  #takePrivacy(user: WatchedUser, { version, stateVersion, privacy }: PrivacyNews): boolean {
+    const { state } = user;
+    if (!state || !user.isFresh || user.doubtedUntilMs !== 0) return false;
+    if (state.version !== stateVersion || version < user.privacyVersion) return false;
+    user.privacyVersion = version;
+    user.knownPrivacyChanges = user.privacyChanges;
+    const { privacy: _before, ...rest } = state;
+    this.#change(user, privacy ? { ...rest, privacy } : rest);
+    return true;
   }
 
   lost(partition: number): void {
@@ -200,6 +214,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
         held: undefined,
         privacyChanges: 0,
         knownPrivacyChanges: 0,
+        privacyVersion: 0,
         toldAtMs: 0,
         faceTimer: undefined,
         watchers: new Set(),
@@ -338,6 +353,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
     const isAwaited = !isPrivacyKnown(user);
     user.held = undefined;
     user.knownPrivacyChanges = user.privacyChanges;
+    user.privacyVersion = Math.max(user.privacyVersion, read.privacy?.version ?? 0);
     if (state === undefined) this.#change(user, read);
     else if (user.isFresh && read.version <= state.version) {
       // One that nobody waits for can be older than what is known.

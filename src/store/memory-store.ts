@@ -162,7 +162,10 @@ export class MemoryStore implements PresenceStore {
       entry.record = { ...entry.record, deadlineMs, graceUntilMs: 0 };
       this.#plan(userId, entry);
     }
-    if (this.#followed.has(partition)) this.#listener?.privacyChanged(userId);
+    if (this.#followed.has(partition)) {
+      const news = { version, stateVersion: entry.record.version, privacy: entry.privacy };
+      this.#listener?.privacyChanged(userId, news);
+    }
     return this.#read(userId);
   }
 

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
-import { anyHistory, visibility } from '../support/privacy-histories.ts';
-import { DistantRedis, lanes, tellHistory } from '../support/private-worlds.ts';
+import type { UserState } from '../../src/core/presence.ts';
+import { anyHistory, change, visibility } from '../support/privacy-histories.ts';
+import { DistantRedis, lanes, nameIn, tellHistory } from '../support/private-worlds.ts';
+import { waitFor } from '../support/wait.ts';
 
 describe('privacy with Redis at a distance', () => {
   let redis: DistantRedis;
@@ -28,5 +30,27 @@ describe('privacy with Redis at a distance', () => {
       }
     });
     await Promise.all(told);
+  });
+
+  it('tells of a hide in its place among the transitions of the partition, without asking the engine', async () => {
+    for (let round = 0; round < 5; round++) {
+      const [hider, other] = [nameIn(`in order ${round} hider`, 0), nameIn(`in order ${round} other`, 0)];
+      const told: UserState[] = [];
+      const send = ({ state }: { state: UserState }) => told.push(state) > 0;
+      const subscription = redis.hub.subscribe({ send });
+      await redis.writer.setOnline(hider, null);
+      await subscription.watch([hider, other]);
+      await redis.writer.setPrivacy(hider, change({ invisible: true }));
+      await redis.writer.setOnline(other, null);
+      await waitFor('both', () => told.length === 4);
+      assert.deepEqual(
+        told.slice(2).map(({ userId, status }) => [userId, status]),
+        [
+          [hider, 'OFFLINE'],
+          [other, 'ONLINE'],
+        ],
+      );
+      subscription.close();
+    }
   });
 });

@@ -325,7 +325,7 @@ export async function tellHistory(
 }
 
 /** A user of this partition. */
-function nameIn(start: string, partition: number): string {
+export function nameIn(start: string, partition: number): string {
   for (let number = 0; ; number++) {
     const name = `${start}-${number}`;
     if (partitionOf(name, partitions) === partition) return name;

@@ -238,7 +238,7 @@ export class Feed {
       followed.verifiedMs = performance.now();
       if (entry.unknown) this.#skip(partition, entry.unknown);
       if (entry.transitions.length > 0) this.#listener.transitions(entry.transitions);
-      for (const userId of entry.privacyOf) this.#listener.privacyChanged(userId);
+      for (const userId of entry.privacyOf) this.#listener.privacyChanged(userId, entry.privacyNews);
       return true;
     }
     // Already read from the log, or part of what the first reading of the position covers.

@@ -1,4 +1,6 @@
 import type { UserState } from '../../core/presence.ts';
+import type { PrivacyNews } from '../../core/store.ts';
+import { decodePrivacy } from './privacy-text.ts';
 import { decodeState, separator, stateFields } from './state-line.ts';
 
 /** What was recorded in one partition together: an entry of its log, and the message that says the same. */
@@ -10,6 +12,8 @@ export interface LogEntry {
   readonly transitions: readonly UserState[];
   /** Users whose privacy changed: of an entry that has no transitions. */
   readonly privacyOf: readonly string[];
+  /** What the privacy of that user is now, where the message says so. */
+  readonly privacyNews?: PrivacyNews;
   /** Set where this version cannot read it; it then holds nothing else. */
   readonly unknown?: UnknownEntry;
 }
@@ -21,7 +25,7 @@ export interface UnknownEntry {
   readonly isFollowed: boolean;
 }
 
-type Content = Pick<LogEntry, 'transitions' | 'privacyOf' | 'unknown'>;
+type Content = Pick<LogEntry, 'transitions' | 'privacyOf' | 'privacyNews' | 'unknown'>;
 
 /** How each type of entry is read, by type and version as transition.lua writes them. */
 const readers: Readonly<Record<string, (lines: readonly string[]) => Content | undefined>> = {
@@ -75,10 +79,17 @@ function readStates(lines: readonly string[]): Content | undefined {
   return { transitions: lines.map(decodeState), privacyOf: [] };
 }
 
-/** One line: version, user. */
+/** One line: version, user; in a message also the version of the user's state, and the privacy. */
 function readPrivacy(lines: readonly string[]): Content | undefined {
-  const userId = lines[0]?.split(separator, 2)[1];
-  return userId === undefined ? undefined : { transitions: [], privacyOf: [userId] };
+  const [version, userId, stateVersion, text] = lines[0]?.split(separator) ?? [];
+  if (userId === undefined) return undefined;
+  const content = { transitions: [], privacyOf: [userId] };
+  if (stateVersion === undefined || text === undefined) return content;
+  const privacy = text === '' ? null : decodePrivacy(`${version}\n${text}`);
+  // What a newer server writes in another way is read with the state.
+  if (privacy === undefined) return content;
+  const news = { version: Number(version), stateVersion: Number(stateVersion), privacy };
+  return { ...content, privacyNews: news };
 }
 
 /** Without a tag, a change of privacy is what has two fields. */

@@ -1,5 +1,6 @@
 -- Writes a user's privacy, if neither it nor the user changed since privacy-read.lua. It takes a version of the partition,
--- and has an entry of its own in the log: a line of version and user. Version and every time that is kept of the change
+-- and has an entry of its own in the log: a line of version and user. The message of it goes on with the version of the user and
+-- the privacy, unless that is long: so watchers are told as soon as of a sign-out, and in the same order. Version and every time that is kept of the change
 -- come from one reading of the clock, as those of a transition do: else their difference would tell who hides.
 --
 -- KEYS 1 status, 2 meta, 3 deadlines, 4 log, 5 seq, 6 privacy, 7 sweeper
@@ -8,6 +9,9 @@
 -- hidden than before (1 or 0): refused while memory is full, 9 epoch, 10 until when the change holds ms (empty = for good),
 -- from 11 the privacy in pieces, between which the time of the change goes (one that is empty = none)
 -- Returns { version, clock ms }, false: something changed.
+
+-- About 200 blocked users.
+local LONGEST_TOLD = 16384
 
 local status_key, meta_key, log_key, seq_key, privacy_key = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6]
 local user, channel, ttl, last_seen_ttl, known, known_privacy, renews, grows, epoch, valid_until = unpack(ARGV, 1, 10)
@@ -38,5 +42,6 @@ if renews == '1' and status == ONLINE then
   redis.call('HDEL', meta_key, 'g')
   redis.call('SET', status_key, 'online', 'PXAT', text(now + tonumber(ttl)))
 end
-record(log_key, channel, previous, new_version, { text(new_version) .. '\31' .. user }, PRIVACY)
+local news = #privacy <= LONGEST_TOLD and '\31' .. known .. '\31' .. privacy or nil
+record(log_key, channel, previous, new_version, { text(new_version) .. '\31' .. user }, PRIVACY, news)
 return { text(new_version), text(now) }

@@ -85,11 +85,11 @@ local function take_versions(seq_key, count, now)
 end
 
 -- Appends one entry to the log and publishes the same. `tag`: type and version of what its lines say, STATES or PRIVACY;
--- a reader skips those that it does not know. Pilotlight 0.1.0 reads fields by their place, so new ones come last.
-local function record(log_key, channel, previous, last, lines, tag)
+-- a reader skips those that it does not know. `message_end`: what only the message says besides. Pilotlight 0.1.0 reads fields by their place, so new ones come last.
+local function record(log_key, channel, previous, last, lines, tag, message_end)
   local content = table.concat(lines, '\n')
   redis.call('XADD', log_key, 'MAXLEN', '~', LOG_ENTRIES, text(last) .. '-0', 'p', text(previous), 't', content, 'k', tag)
-  redis.call('SPUBLISH', channel, tag .. '\n' .. text(previous) .. '\n' .. text(last) .. '\n' .. content)
+  redis.call('SPUBLISH', channel, tag .. '\n' .. text(previous) .. '\n' .. text(last) .. '\n' .. content .. (message_end or ''))
 end
 
 -- Writes an OFFLINE state into a user's meta and returns its line. The caller settles the status key and the index.
