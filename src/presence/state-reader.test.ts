@@ -193,6 +193,17 @@ describe('watch hub, with privacy', () => {
     assert.deepEqual(told(), ['ada ONLINE 10', 'ada OFFLINE 11']);
   });
 
+  it('answers as fast of a hidden user as of one who is OFFLINE', async () => {
+    const { store, reader } = await watch('ada');
+    store.states.set('ada', hidden(10));
+    store.listener?.privacyChanged('ada');
+    // Last seen of an ONLINE user is old then, and asked for.
+    await until(1100);
+    store.asked.length = 0;
+    assert.equal((await reader.read(['ada']))[0]?.status, 'OFFLINE');
+    assert.deepEqual(store.asked, []);
+  });
+
   it('reads again where privacy changed while it was read', async () => {
     const { store, told } = await watch('ada');
     const answer = holdRead(store);

@@ -40,7 +40,7 @@ export class StateReader {
   }
 
   async #readTruths(userIds: readonly string[]): Promise<UserState[]> {
-    const states = userIds.map((userId) => this.#hub.stateOf(userId));
+    const states = userIds.map((userId) => this.#hub.stateOf(userId, this.#viewer));
     const unknown = userIds.filter((_, index) => states[index] === undefined);
     if (unknown.length === 0) return states as UserState[];
     const read = await this.#store.read(unknown);

@@ -1,6 +1,6 @@
 import { partitionOf } from '../core/partition.ts';
 import type { UserState } from '../core/presence.ts';
-import { stranger, type Viewer } from '../core/sight.ts';
+import { insider, stranger, type Viewer } from '../core/sight.ts';
 import type { FeedListener, PresenceStore, PrivacyNews } from '../core/store.ts';
 import type { Log } from '../observe/log.ts';
 import { Histogram } from '../observe/measure.ts';
@@ -120,13 +120,17 @@ export class WatchHub implements FeedListener, WatchRegistry {
     };
   }
 
-  /** What is known here of a watched user, true but for the last few seconds at most; undefined = ask the store. */
-  stateOf(userId: string): UserState | undefined {
+  /**
+   * What is known here of a watched user, true but for the last few seconds at most; undefined = ask the store. Whether the store
+   * is asked goes by what the viewer sees: how long it takes must not tell who hides.
+   */
+  stateOf(userId: string, viewer = insider): UserState | undefined {
     const user = this.#users.get(userId);
     if (!user?.state || user.partition.reloading || !isUpToDate(user)) return undefined;
     if (!this.#options.store.isCurrent(user.partition.number)) return undefined;
     const isLastSeenOld =
-      user.state.status === 'ONLINE' && performance.now() - user.readAtMs > lastSeenStaleMs;
+      performance.now() - user.readAtMs > lastSeenStaleMs &&
+      this.sights.of(viewer, user.state, false).status === 'ONLINE';
     return isLastSeenOld && user.doubtedUntilMs === 0 ? undefined : user.state;
   }
 
