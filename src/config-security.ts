@@ -29,8 +29,8 @@ export type UserDirectoryKind = (typeof userDirectories)[number];
 export const watchPolicies = ['all', 'claims', 'http'] as const;
 export type WatchPolicyKind = (typeof watchPolicies)[number];
 
-/** How many connections a user may have is of sessions too: config.ts has it. */
-export interface SecurityConfig extends Omit<LimitsOptions, 'maxConnectionsPerUser'> {
+/** What concerns sessions too is in config.ts. */
+export interface SecurityConfig extends Omit<LimitsOptions, 'maxConnectionsPerUser' | 'maxFrameBytes'> {
   /** Empty: no authentication, everybody may do everything. */
   readonly auth: readonly AuthMethod[];
   readonly authJwtSecret: string | undefined;

@@ -117,6 +117,12 @@ export interface SessionAccess {
    * @throws PresenceError RATE_LIMITED
    */
   countUpdate(): void;
+  /**
+   * Bytes of a frame that came and is to be decoded.
+   *
+   * @returns 0: it may be; else how long to keep it as it is, ms
+   */
+  takeBytes(bytes: number): number;
 }
 
 /**
@@ -146,5 +152,6 @@ export function openAccess(
     renew: async () => {},
     leave: () => {},
     countUpdate,
+    takeBytes: () => 0,
   };
 }

@@ -68,6 +68,10 @@ export class Session implements RevocableSink, OutboxOwner {
   #tokens: number;
   #tokensAtMs: number;
 
+  /** Not decoded yet, because the caller sent too many bytes; nothing is read meanwhile. */
+  #heldFrames: HeldFrame[] = noFrames;
+  #holdTimer: NodeJS.Timeout | undefined;
+
   readonly #liveness: Liveness;
   #activeMs: number;
   #activity: Activity = 'ACTIVE';
@@ -119,6 +123,41 @@ export class Session implements RevocableSink, OutboxOwner {
       if (!this.#isOpen) this.#pause();
       this.#workThrough(request).catch((error: unknown) => this.#fail(0, error));
     }
+  }
+
+  /** Whether a frame of so many bytes may be decoded now. If not, `hold` keeps it until it may. */
+  takeBytes(bytes: number): boolean {
+    if (!this.#isOpen || this.#isEnded) return true;
+    return this.#heldFrames.length === 0 && this.#access.takeBytes(bytes) === 0;
+  }
+
+  /**
+   * Keeps a frame that came too early, and reads no more until it was let pass.
+   *
+   * @param read decodes it, and passes it on
+   */
+  hold(bytes: number, read: () => void): void {
+    if (this.#heldFrames.length === 0) {
+      this.#heldFrames = [];
+      this.#holdTimer = setTimeout(() => this.#releaseFrames(), this.#access.takeBytes(0));
+    }
+    this.#heldFrames.push({ bytes, read });
+    this.#pause();
+  }
+
+  #releaseFrames(): void {
+    for (let next = this.#heldFrames[0]; next && !this.#isEnded; next = this.#heldFrames[0]) {
+      const waitMs = this.#access.takeBytes(next.bytes);
+      if (waitMs > 0) {
+        this.#holdTimer = setTimeout(() => this.#releaseFrames(), waitMs);
+        return;
+      }
+      this.#heldFrames.shift();
+      next.read();
+    }
+    this.#heldFrames = noFrames;
+    if (!this.#isEnded && !this.#outbox.isFull && (this.#waiting?.length ?? 0) < maxWaitingRequests)
+      this.#resume();
   }
 
   /** A frame came that is no request; it counts as one. */
@@ -173,6 +212,8 @@ export class Session implements RevocableSink, OutboxOwner {
   }
 
   #release(): void {
+    clearTimeout(this.#holdTimer);
+    this.#heldFrames = noFrames;
     this.#access.leave();
     this.#subscription?.close();
     this.#subscription = undefined;
@@ -502,12 +543,19 @@ export class Session implements RevocableSink, OutboxOwner {
   }
 
   #resume(): void {
-    if (!this.#isPaused) return;
+    if (!this.#isPaused || this.#heldFrames.length > 0) return;
     this.#isPaused = false;
     this.#link.resume();
   }
 }
 
+interface HeldFrame {
+  readonly bytes: number;
+  readonly read: () => void;
+}
+
+/** Of all sessions that hold none: never changed. */
+const noFrames: HeldFrame[] = [];
 const pingMessage: SessionMessage = { kind: 'ping' };
 /** A client that was away for a while may say at once what gathered. */
 const burstSeconds = 4;

@@ -94,15 +94,16 @@ export class Gate {
   /**
    * What this caller may do.
    *
+   * @param method of a call that has not been decoded yet: it may be too much already
    * @throws PresenceError UNAUTHORIZED (unauthenticated), RATE_LIMITED
    */
-  enter(caller: Caller): PresenceApi | Promise<PresenceApi> {
+  enter(caller: Caller, method?: string): PresenceApi | Promise<PresenceApi> {
     const address = this.addressOf(caller);
     if (!this.#authenticator) return new LimitedPresence(this.#presence, this.limits, null, address);
     const principal = this.authenticate(bearerToken(caller.authorization ?? ''), address);
     return principal instanceof Promise
-      ? principal.then((it) => this.#limited(it, address))
-      : this.#limited(principal, address);
+      ? principal.then((it) => this.#limited(it, address, method))
+      : this.#limited(principal, address, method);
   }
 
   /**
@@ -210,7 +211,8 @@ export class Gate {
     await this.#directory.require([userId], userId);
   }
 
-  #limited(principal: Principal, address: string): PresenceApi {
+  #limited(principal: Principal, address: string, method: string | undefined): PresenceApi {
+    if (method !== undefined) this.limits.checkHead(method, principal);
     let guarded = this.#guarded.get(principal);
     if (!guarded) {
       guarded = this.guard(principal);
@@ -300,6 +302,11 @@ class GuardedAccess implements SessionAccess, OpenCredential {
     this.#hasLeft = true;
     this.#release();
     this.#gate.open.delete(this);
+  }
+
+  takeBytes(bytes: number): number {
+    const entered = this.#entered;
+    return entered ? this.#gate.limits.takeBytes(entered.principal, bytes) : 0;
   }
 
   countUpdate(): void {

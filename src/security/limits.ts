@@ -17,6 +17,8 @@ export interface LimitsOptions {
   readonly rateLimitBackendFactor: number;
   /** Of each kind, for each user with a token. */
   readonly maxConnectionsPerUser: number;
+  /** Largest frame of a session, from which the bytes follow that sessions of one user may send. */
+  readonly maxFrameBytes: number;
   /** A second, for each address; 0: none. */
   readonly rateLimitAddressCalls: number;
   readonly rateLimitAddressReads: number;
@@ -50,6 +52,7 @@ export const refusals = [
   'watch-edits',
   'connections',
   'open-connections',
+  'bytes',
   'auth-failures',
   'streams',
   'watch-edges',
@@ -59,6 +62,17 @@ export const refusals = [
 ] as const;
 export type Refusal = (typeof refusals)[number];
 export type Rate = 'calls' | 'reads' | 'updates' | 'watch-edits';
+/** What a call may be refused for by its head: by what all calls of its method take. */
+const ratesOfMethods: Readonly<Record<string, readonly Rate[]>> = {
+  GetUserStatus: ['reads'],
+  GetMultipleUserStatus: ['reads'],
+  SubscribeStatusUpdates: ['watch-edits'],
+  SetUserStatus: ['updates'],
+  SendHeartbeat: ['updates'],
+  SetPrivacy: ['updates'],
+};
+/** Largest frames that all sessions of a user may send in a second. */
+const largestFramesPerSecond = 4;
 type Rates = Readonly<Record<Rate | 'connections', TokenBuckets>>;
 
 /** When a newcomer who found no room should come back, ms. */
@@ -78,6 +92,8 @@ export class Limits {
   readonly #backends: Rates;
   readonly #addresses: Rates;
   readonly #authFailures: TokenBuckets;
+  readonly #userBytes: TokenBuckets;
+  readonly #backendBytes: TokenBuckets;
   /** Looks at tokens of addresses that brought too many bad ones, of the whole process. */
   readonly #suspects = new TokenBuckets(suspectsPerSecond, suspectsPerSecond);
   readonly #refused = Object.fromEntries(refusals.map((it) => [it, 0])) as Record<Refusal, number>;
@@ -107,6 +123,9 @@ export class Limits {
       'watch-edits': new TokenBuckets(options.rateLimitAddressWatchEdits),
       connections: new TokenBuckets(options.rateLimitAddressConnections),
     };
+    const bytesPerSecond = options.maxFrameBytes * largestFramesPerSecond;
+    this.#userBytes = new TokenBuckets(bytesPerSecond, bytesPerSecond);
+    this.#backendBytes = new TokenBuckets(bytesPerSecond * options.rateLimitBackendFactor);
     this.#overload = new Overload(options.maxTurnMs);
     this.#authFailures = new TokenBuckets(options.rateLimitAuthFailures / 60, options.rateLimitAuthFailures);
   }
@@ -132,6 +151,29 @@ export class Limits {
   takeUpdate(principal: Principal | null, address: string, cost = 1): void {
     this.take('calls', principal, address);
     this.take('updates', principal, address, cost);
+  }
+
+  /**
+   * By the head of a call, before anything of it is decoded: whether it is too much already.
+   *
+   * @throws PresenceError RATE_LIMITED
+   */
+  checkHead(method: string, principal: Principal): void {
+    for (const rate of ['calls', ...(ratesOfMethods[method] ?? [])] as const) {
+      const waitMs = this.#ratesOf(principal)[rate].wait(principal.id);
+      if (waitMs > 0) throw this.#refuse(rate, waitMs, `too many ${rate.replace('-', ' ')}`);
+    }
+  }
+
+  /**
+   * Bytes of this principal that came and are to be decoded.
+   *
+   * @returns 0: they may be; else how long to keep them as they are, ms
+   */
+  takeBytes(principal: Principal, bytes: number): number {
+    const waitMs = this.#bytesOf(principal).take(principal.id, bytes);
+    if (waitMs > 0) this.#refused.bytes++;
+    return waitMs;
   }
 
   /**
@@ -266,6 +308,10 @@ export class Limits {
 
   #ratesOf({ kind }: Principal): Rates {
     return kind === 'backend' ? this.#backends : this.#users;
+  }
+
+  #bytesOf({ kind }: Principal): TokenBuckets {
+    return kind === 'backend' ? this.#backendBytes : this.#userBytes;
   }
 
   #refuse(refusal: Refusal, retryAfterMs: number, message: string): PresenceError {

@@ -137,7 +137,7 @@ export class Doorway {
       throw this.#failed(method, error, performance.now());
     };
     try {
-      const entered = this.#options.gate.enter(caller);
+      const entered = this.#options.gate.enter(caller, method);
       return entered instanceof Promise ? entered.catch(refused) : entered;
     } catch (error) {
       return refused(error);

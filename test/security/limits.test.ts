@@ -197,6 +197,51 @@ describe('limits', () => {
       session.drop();
     }));
 
+  it('refuse by its head a call that is too much already, and decode nothing of it', () =>
+    withServer({ RATE_LIMIT_READS: '10' }, async (server) => {
+      const headers = { ...bearer(await token('ada')), 'content-type': 'application/json' };
+      const ask = (body: string) =>
+        fetch(`${server.httpUrl}/v1/users/status:batchGet`, { method: 'POST', headers, body });
+      const userIds = Array.from({ length: 500 }, (_, index) => `u${index}`);
+      assert.equal((await ask(JSON.stringify({ userIds }))).status, 200);
+      assert.equal((await ask('no JSON')).status, 429);
+    }));
+
+  it('hold all sessions of a user to a rate of bytes, and read on when it allows', () =>
+    withServer({ MAX_FRAME_BYTES: '65536' }, async (server) => {
+      const [bytesPerSecond, frameBytes] = [4 * 65_536, 60_000];
+      const value = await token('ada');
+      const beganMs = performance.now();
+      const wires = ['WebSocket', 'gRPC'] as const;
+      let done = 0;
+      const sessions = wires.map((wire) => TestSession.open(wire, server, value));
+      for (const session of sessions) {
+        await session.ask({ case: 'hello', value: { userId: 'ada' } });
+        const userIds = Array.from({ length: frameBytes / 100 }, (_, index) => `${index}`.padEnd(98, 'x'));
+        for (let i = 0; i < 15; i++) {
+          const answer = session.ask({ case: 'unwatch', value: { userIds } });
+          void answer.then((kind) => {
+            if (kind === 'ack') done++;
+          });
+        }
+      }
+      // Each session may have one frame under way when the other has used up what there was.
+      const allowed = () =>
+        (1 + (performance.now() - beganMs) / 1000) * (bytesPerSecond / 58_000) + 2 * wires.length;
+      const other = TestSession.open('WebSocket', server, await token('bob'));
+      await other.ask({ case: 'hello', value: { userId: 'bob' } });
+      for (let i = 0; i < 10; i++) {
+        assert.equal(await other.ask({ case: 'query', value: { userIds: ['ada'] } }), 'states');
+        assert.ok(done <= allowed(), `${done} frames of ${allowed()} were read`);
+      }
+      const before = done;
+      assert.ok(before < 30, 'not all');
+      await waitFor('more to be read', () => done > before + 3);
+      assert.ok(done <= allowed(), `${done} frames of ${allowed()} were read`);
+      assert.ok((await metric(server, 'bytes')) > 0);
+      for (const session of [...sessions, other]) session.drop();
+    }));
+
   it('hold addresses to rates without authentication too', () =>
     withServer({ AUTH: '', RATE_LIMIT_ADDRESS_UPDATES: '2' }, async (server) => {
       const count = await answered(100, () => server.client.sendHeartbeat({ userId: 'ada' }));

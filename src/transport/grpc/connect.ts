@@ -14,7 +14,11 @@ import type { WelcomeFacts } from '../session/frames.ts';
 import { callerOf } from './caller.ts';
 import { toEndError, toGrpcError } from './errors.ts';
 
-type Stream = ServerDuplex<ClientFrame | BadFrame, never>;
+interface SizedFrame {
+  readonly frame: ClientFrame | BadFrame;
+  readonly bytes: number;
+}
+type Stream = ServerDuplex<SizedFrame, never>;
 
 /** Registers `Connect`: a session is a stream. */
 export function registerConnect(
@@ -34,7 +38,7 @@ export function registerConnect(
       maxFirstRequestBytes: maxHelloBytes,
       maxRequestBytes: Math.max(facts.maxFrameBytes, maxRequestBytes(facts.maxWatchedUsers)),
       // What cannot be decoded ends the session by its own rules, not the stream by the server's.
-      decode: (bytes) => format.decode(bytes),
+      decode: (bytes): SizedFrame => ({ frame: format.decode(bytes), bytes: bytes.length }),
       encode: () => {
         throw new Error('frames are encoded by their format');
       },
@@ -46,7 +50,10 @@ export function registerConnect(
       const caller = callerOf(stream);
       const origin = { address: gate.networkOf(caller), connection: stream.peer };
       const session = sessions.open(link, gate.session(caller), origin);
-      stream.onMessage((frame) => receiveFrame(session, frame));
+      stream.onMessage(({ frame, bytes }) => {
+        if (session.takeBytes(bytes)) receiveFrame(session, frame);
+        else session.hold(bytes, () => receiveFrame(session, frame));
+      });
       // A client that has no more to say has said goodbye.
       stream.onHalfClose(() => session.receive({ requestId: 0, kind: 'goodbye' }));
       stream.onDrain(() => session.drained());

@@ -135,7 +135,7 @@ export class WebSocketTransport implements WebSocketDoor {
   #accept(webSocket: SessionSocket, socket: Socket, caller: Caller): void {
     const format = this.#formats.get(webSocket.protocol) as FrameFormat;
     const link = new WebSocketLink(webSocket, socket, format, (data, isBinary) =>
-      readFrame(webSocket, data, isBinary),
+      takeFrame(webSocket, data, isBinary),
     );
     webSocket.format = format;
     webSocket.maxFrameBytes = this.#options.maxFrameBytes;
@@ -172,7 +172,14 @@ function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
   const { session, link } = this as SessionSocket;
   if (!session || !link || session.isEnded) return;
   link.began();
-  if (!link.hold(data as Buffer, isBinary)) readFrame(this as SessionSocket, data as Buffer, isBinary);
+  if (!link.hold(data as Buffer, isBinary)) takeFrame(this as SessionSocket, data as Buffer, isBinary);
+}
+
+/** Reads a frame now, or when its caller may send so much. */
+function takeFrame(socket: SessionSocket, bytes: Buffer, isBinary: boolean): void {
+  const session = socket.session as Session;
+  if (session.takeBytes(bytes.length)) readFrame(socket, bytes, isBinary);
+  else session.hold(bytes.length, () => readFrame(socket, bytes, isBinary));
 }
 
 function readFrame(

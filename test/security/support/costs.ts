@@ -139,7 +139,7 @@ async function written(socket: Socket): Promise<void> {
   ]).catch(() => {});
 }
 
-function usage({ pid }: ServerProcess): { cpuMs: number; rssKb: number } {
+export function usage({ pid }: { readonly pid?: number | undefined }): { cpuMs: number; rssKb: number } {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   const rssKb = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
   return { cpuMs: (Number(fields[11]) + Number(fields[12])) * tickMs, rssKb };
