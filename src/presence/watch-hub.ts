@@ -129,6 +129,7 @@ export class WatchHub implements FeedListener, WatchRegistry {
     if (!user?.state || user.partition.reloading || !isUpToDate(user)) return undefined;
     if (!this.#options.store.isCurrent(user.partition.number)) return undefined;
     const isLastSeenOld =
+      user.state.status === 'ONLINE' &&
       performance.now() - user.readAtMs > lastSeenStaleMs &&
       this.sights.of(viewer, user.state, false).status === 'ONLINE';
     return isLastSeenOld && user.doubtedUntilMs === 0 ? undefined : user.state;
