@@ -12,6 +12,7 @@ import {
   watchCommand,
 } from './cli/client-commands.ts';
 import { demoCommand, maxDemoUsers } from './cli/demo-command.ts';
+import { plainTokenWarning } from './cli/printable.ts';
 import { topCommand } from './cli/top-command.ts';
 import { ConfigError, parseDuration, readConfig } from './config.ts';
 import { createLog } from './observe/log.ts';
@@ -55,7 +56,9 @@ function contextSignal(): AbortSignal {
 }
 
 function contextOf(command: Command): CommandContext {
-  const { address, json } = command.optsWithGlobals<{ address: string; json?: boolean }>();
+  const { address, url, json } = command.optsWithGlobals<{ address: string; url?: string; json?: boolean }>();
+  const warning = plainTokenWarning(url ?? address, process.env.PILOTLIGHT_TOKEN);
+  if (warning) process.stderr.write(`pilotlight: ${warning}\n`);
   return {
     address,
     token: process.env.PILOTLIGHT_TOKEN,

@@ -256,7 +256,15 @@ export class Server {
 
   #warnIfOpen(): void {
     const { auth, host } = this.#config;
-    if (auth.length > 0 || isLoopback(host)) return;
+    if (isLoopback(host)) return;
+    if (auth.length > 0) {
+      if (this.#tls) return;
+      this.#log.warn(
+        { host },
+        'AUTH without TLS_CERT: tokens can be read on the way, unless a proxy ends TLS',
+      );
+      return;
+    }
     this.#log.warn({ host }, 'ALLOW_INSECURE: whoever reaches this address may change and see everything');
   }
 

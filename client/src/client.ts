@@ -5,6 +5,7 @@ import { PresenceError } from './errors.ts';
 import { activityName, type ClientFrame, type ServerFrame } from './frames.ts';
 import { type Connect, webSocketLink } from './link.ts';
 import { LocalView } from './local-view.ts';
+import { warnOfPlainToken } from './plain-token.ts';
 import { callPrivacy, type Privacy, type PrivacyCall, type PrivacyChange } from './privacy.ts';
 import type { Activity, PresenceChange, Status, UserState } from './types.ts';
 import { WatchList } from './watch-list.ts';
@@ -284,7 +285,9 @@ export class PresenceClient {
 
   async #token(): Promise<string> {
     const { token = '' } = this.#options;
-    return typeof token === 'string' ? token : token();
+    const current = typeof token === 'string' ? token : await token();
+    if (current !== '') warnOfPlainToken(this.#options.url);
+    return current;
   }
 
   async #privacyCall(): Promise<PrivacyCall> {

@@ -9,6 +9,7 @@ import {
   ServerFrameSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import type { Connect, Link } from './link.ts';
+import { warnOfPlainToken } from './plain-token.ts';
 
 /**
  * Connects by gRPC.
@@ -45,7 +46,10 @@ export function grpcLink(url: string): Connect {
       );
     }, 0);
     return {
-      send: (frame) => frames.push(fromJson(ClientFrameSchema, frame as JsonValue)),
+      send: (frame) => {
+        if ('hello' in frame && frame.hello.token) warnOfPlainToken(url);
+        frames.push(fromJson(ClientFrameSchema, frame as JsonValue));
+      },
       close: () => {
         frames.end();
         // What was said is sent before the stream is cut.

@@ -13,6 +13,7 @@ import {
   UserStatusDataSchema,
 } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { grpcTransport } from './grpc-client.ts';
+import { printable } from './printable.ts';
 
 /** Where a command talks to, and where its answer goes. */
 export interface CommandContext {
@@ -35,7 +36,8 @@ export class CommandError extends Error {
 
 export async function setCommand(context: CommandContext, userId: string, status: string): Promise<void> {
   const wanted = { online: UserStatus.ONLINE, offline: UserStatus.OFFLINE }[status.toLowerCase()];
-  if (wanted === undefined) throw new CommandError(`the status must be online or offline, not ${status}`);
+  if (wanted === undefined)
+    throw new CommandError(`the status must be online or offline, not ${printable(status)}`);
   await call(context, async (client) => {
     const { data } = await client.setUserStatus({ userId, status: wanted });
     printStatus(context, data as UserStatusData);
@@ -46,7 +48,7 @@ export async function setCommand(context: CommandContext, userId: string, status
 export async function deleteCommand(context: CommandContext, userId: string): Promise<void> {
   await call(context, async (client) => {
     const { success } = await client.deleteUser({ userId });
-    context.print(context.json ? JSON.stringify({ userId, success }) : `${userId} is deleted`);
+    context.print(printable(context.json ? JSON.stringify({ userId, success }) : `${userId} is deleted`));
   });
 }
 
@@ -67,10 +69,12 @@ export async function heartbeatCommand(
     for (;;) {
       const { success, nextHeartbeatInMs } = await client.sendHeartbeat({ userId });
       if (context.json)
-        context.print(JSON.stringify({ userId, success, nextHeartbeatInMs: Number(nextHeartbeatInMs) }));
+        context.print(
+          printable(JSON.stringify({ userId, success, nextHeartbeatInMs: Number(nextHeartbeatInMs) })),
+        );
       else if (success)
-        context.print(`${userId} is alive; the next heartbeat is due in ${nextHeartbeatInMs} ms`);
-      else context.print(`${userId} signed out a moment ago: not renewed`);
+        context.print(`${printable(userId)} is alive; the next heartbeat is due in ${nextHeartbeatInMs} ms`);
+      else context.print(`${printable(userId)} signed out a moment ago: not renewed`);
       if (everyMs === undefined) return;
       await sleep(everyMs, undefined, { signal: context.signal });
     }
@@ -82,7 +86,8 @@ export async function watchCommand(context: CommandContext, userIds: readonly st
   await call(context, async (client) => {
     const request = { watchUserIds: [...userIds] };
     for await (const event of client.subscribeStatusUpdates(request, { signal: context.signal })) {
-      context.print(context.json ? toJsonString(StatusUpdateEventSchema, event) : eventLine(context, event));
+      const json = () => printable(toJsonString(StatusUpdateEventSchema, event));
+      context.print(context.json ? json() : eventLine(context, event));
     }
     throw new CommandError('the server ended the stream');
   });
@@ -102,24 +107,24 @@ async function call(
     if (code === Code.Unavailable && rawMessage.includes('ECONNREFUSED')) {
       throw new CommandError(`no server answers at ${context.address}; start one with: pilotlight serve`);
     }
-    throw new CommandError(`${rawMessage} (${Code[code]})`);
+    throw new CommandError(`${printable(rawMessage)} (${Code[code]})`);
   }
 }
 
 function printStatus(context: CommandContext, data: UserStatusData): void {
   if (context.json) {
-    context.print(toJsonString(UserStatusDataSchema, data));
+    context.print(printable(toJsonString(UserStatusDataSchema, data)));
     return;
   }
   const seen =
     data.lastSeen === 0n ? 'never seen' : `last seen ${new Date(Number(data.lastSeen)).toISOString()}`;
-  context.print(`${data.userId}  ${light(context, data.status, data.activity)}  ${seen}`);
+  context.print(`${printable(data.userId)}  ${light(context, data.status, data.activity)}  ${seen}`);
 }
 
 function eventLine(context: CommandContext, event: StatusUpdateEvent): string {
   const time = event.timestamp === 0n ? '-'.padEnd(24) : new Date(Number(event.timestamp)).toISOString();
   const why = event.snapshot ? 'now' : Cause[event.cause].toLowerCase();
-  return `${time}  ${event.userId}  ${light(context, event.status, event.activity)}  ${why}`;
+  return `${time}  ${printable(event.userId)}  ${light(context, event.status, event.activity)}  ${why}`;
 }
 
 function light(context: CommandContext, status: UserStatus, activity: Activity): string {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { styleText } from 'node:util';
 import type { NodeReport, Quantiles, Sample, Stats } from '../observe/stats.ts';
 import { type CommandContext, CommandError } from './client-commands.ts';
+import { parsePrintable, printable } from './printable.ts';
 
 export interface TopOptions {
   /** HTTP address of a server. */
@@ -30,7 +31,7 @@ export async function topCommand(context: CommandContext, options: TopOptions): 
     throw new CommandError(`no server answers at ${options.url}; start one with: pilotlight serve`);
   const frame = (stats: Stats) =>
     context.json
-      ? JSON.stringify(stats.sample)
+      ? printable(JSON.stringify(stats.sample))
       : topFrame(stats, options.columns ?? defaultColumns, context.colour).join('\n');
   if (options.once || context.json || options.columns === undefined) {
     context.print(frame(first));
@@ -65,9 +66,11 @@ async function readStats(url: string, { signal, token }: CommandContext): Promis
     return null;
   }
   if (response.status === 401 || response.status === 403) {
+    const refusal = await response.text();
+    if (refusal.includes('ALLOWED_HOSTS')) throw new CommandError(`${url} refused: ${printable(refusal)}`);
     throw new CommandError(`${url} wants a token with presence:admin in PILOTLIGHT_TOKEN`);
   }
-  const stats = response.ok ? ((await response.json()) as Partial<Stats>) : {};
+  const stats = response.ok ? (parsePrintable(await response.text()) as Partial<Stats>) : {};
   if (!stats.sample || !stats.nodes) throw new CommandError(`${url} is no Pilotlight server's HTTP address`);
   return stats as Stats;
 }
@@ -83,7 +86,7 @@ export function topFrame(stats: Stats, columns: number, colour: boolean): string
   const graphColumns = Math.max(10, Math.min(columns - 40, 60));
   const causes = Object.entries(sample.transitions)
     .filter(([, count]) => count > 0)
-    .map(([cause, count]) => `${cause.toLowerCase().replace('_', ' ')} ${count}`);
+    .map(([cause, count]) => `${printable(cause).toLowerCase().replace('_', ' ')} ${count}`);
   const lines = [
     `${paint(['bold', 'yellow'], 'Pilotlight')} ${stats.version}  ${state}  ${engine.kind} engine, ${nodes.length} node${nodes.length === 1 ? '' : 's'}`,
     '',

@@ -52,12 +52,16 @@ export function mayWatch({ watch }: Principal, userId: string): boolean {
   return watch.ids.has(userId) || watch.beginnings.some((beginning) => userId.startsWith(beginning));
 }
 
-/** Reads a list such as `["bob", "team-7:*"]`; undefined: it is none. */
+/**
+ * Reads a list such as `["bob", "team-7:*"]`; undefined: it is none. An entry that ends with `*` is a beginning, and one that
+ * ends with `\*` the id that ends with `*`: so `a\*` names the user `a*` alone. Anywhere else `*` and `\` are themselves.
+ */
 export function parseWatchClaim(value: unknown): WatchClaim | undefined {
   if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'string')) return undefined;
-  const isGroup = (entry: string) => entry.endsWith('*');
+  const isGroup = (entry: string) => entry.endsWith('*') && !entry.endsWith('\\*');
+  const idOf = (entry: string) => (entry.endsWith('\\*') ? `${entry.slice(0, -2)}*` : entry);
   return {
-    ids: new Set(value.filter((entry) => !isGroup(entry))),
+    ids: new Set(value.filter((entry) => !isGroup(entry)).map(idOf)),
     beginnings: value.filter(isGroup).map((entry) => entry.slice(0, -1)),
   };
 }

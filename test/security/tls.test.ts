@@ -17,6 +17,7 @@ import { makeAuthority, makeCertificate } from '../support/certificates.ts';
 import { temporaryFolder } from '../support/child-process.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
+import { apiKeysFile } from './support/credentials.ts';
 
 describe('where a server may listen', () => {
   const start = (environment: Record<string, string>) => readConfig(environment);
@@ -53,6 +54,27 @@ describe('where a server may listen', () => {
       assert.match(JSON.stringify(warnings), /ALLOW_INSECURE/);
     } finally {
       await server.stop();
+    }
+  });
+
+  it('warns of tokens in plain text where other machines reach it', async () => {
+    const keys = apiKeysFile();
+    const nothing = () => {};
+    const warningsOf = async (environment: Record<string, string>) => {
+      const warnings: string[] = [];
+      const warn = (...it: unknown[]) => warnings.push(JSON.stringify(it));
+      const log = { debug: nothing, info: nothing, error: nothing, warn };
+      const auth = { AUTH: 'api-keys', AUTH_API_KEYS_FILE: keys.file, GRPC_PORT: '0', HTTP_PORT: '0' };
+      const server = new Server(readConfig({ ...auth, ...environment }), log as unknown as Log);
+      await server.start();
+      await server.stop();
+      return warnings.filter((line) => /tokens/.test(line));
+    };
+    try {
+      assert.equal((await warningsOf({ HOST: '0.0.0.0' })).length, 1);
+      assert.equal((await warningsOf({ HOST: '127.0.0.1' })).length, 0);
+    } finally {
+      keys.remove();
     }
   });
 });
