@@ -13,6 +13,7 @@ import { Sessions } from './presence/sessions.ts';
 import { TransitionLog } from './presence/transition-log.ts';
 import { WatchHub } from './presence/watch-hub.ts';
 import { AllowedHosts } from './security/allowed-hosts.ts';
+import { Audit } from './security/audit.ts';
 import { Authenticator } from './security/authenticator.ts';
 import { ClientAddresses } from './security/client-addresses.ts';
 import { Gate } from './security/gate.ts';
@@ -69,6 +70,7 @@ export class Server {
   readonly #transitions: TransitionLog;
   readonly #presence: PresenceService;
   readonly #limits: Limits;
+  readonly #audit: Audit;
   readonly #addresses: ClientAddresses;
   readonly #tls: TlsFiles | undefined;
   readonly #revocations: Revocations | undefined;
@@ -136,7 +138,9 @@ export class Server {
     const { watchPolicy } = config;
     this.#policy = watchPolicy === 'all' ? undefined : new WatchPolicy({ ...config, watchPolicy, log });
     this.#addresses = new ClientAddresses(config);
+    this.#audit = new Audit(log);
     const gate = new Gate({
+      audit: this.#audit,
       addresses: this.#addresses,
       directory: this.#directory,
       policy: this.#policy,
@@ -157,6 +161,7 @@ export class Server {
       hosts: new AllowedHosts({ ...config, isExposed: !isLoopback(config.host) }),
       addresses: this.#addresses,
       allowedOrigins: config.allowedOrigins,
+      audit: this.#audit,
     });
     this.#webSocket = new WebSocketTransport({ ...config, gate, pages, sessions: this.#sessions });
     this.#http = new HttpTransport({
@@ -246,6 +251,7 @@ export class Server {
     this.#transitions.stop();
     this.#hub.stop();
     this.#sessions.stop();
+    this.#audit.stop();
     this.#authenticator?.stop();
     this.#revocations?.stop();
     this.#tls?.stop();

@@ -9,6 +9,7 @@ import {
   type UserDirectory,
   type ViewedPresence,
 } from '../presence/presence-api.ts';
+import { Audit } from './audit.ts';
 import { type Authenticator, basicPassword, bearerToken } from './authenticator.ts';
 import { networkOf } from './client-address.ts';
 import { ClientAddresses } from './client-addresses.ts';
@@ -37,6 +38,8 @@ export interface Caller {
 export interface GateOptions {
   /** Default: the other end of a connection is who calls. */
   readonly addresses?: ClientAddresses;
+  /** Default: refusals are not logged. */
+  readonly audit?: Audit;
   readonly presence: ViewedPresence;
   /** undefined: everybody may do everything. */
   readonly authenticator: Authenticator | undefined;
@@ -51,6 +54,7 @@ export interface GateOptions {
 export class Gate {
   readonly limits: Limits;
   readonly addresses: ClientAddresses;
+  readonly audit: Audit;
   /** Sessions and streams that are open, which end when their credentials are withdrawn. */
   readonly open: OpenCredentials;
   readonly #presence: ViewedPresence;
@@ -59,7 +63,8 @@ export class Gate {
   readonly #policy: WatchPolicy | undefined;
   readonly #guarded = new WeakMap<Principal, GuardedPresence>();
 
-  constructor({ presence, authenticator, limits, directory, policy, addresses }: GateOptions) {
+  constructor({ presence, authenticator, limits, directory, policy, addresses, audit }: GateOptions) {
+    this.audit = audit ?? new Audit();
     this.addresses = addresses ?? new ClientAddresses();
     this.#directory = directory;
     this.#policy = policy;
@@ -119,7 +124,11 @@ export class Gate {
     const address = this.addressOf(caller);
     const token = bearerToken(authorization) || basicPassword(authorization);
     const principal = await this.authenticate(token, address);
-    if (!mayOperate(principal)) throw refused('operate this server');
+    if (!mayOperate(principal)) {
+      const error = refused('operate this server');
+      this.audit.refused(principal, 'operate this server', error.message);
+      throw error;
+    }
     return principal;
   }
 
@@ -172,10 +181,16 @@ export class Gate {
   authenticate(token: string, address: string): Principal | Promise<Principal> {
     const authenticator = this.#authenticator as Authenticator;
     const failed = (error: unknown): never => {
+      const { code, message } = PresenceError.from(error);
+      if (code === 'UNAUTHORIZED') this.audit.refused({ address }, 'authenticate', message);
       this.limits.countAuthFailure(address);
       throw error;
     };
-    if (token === '') throw PresenceError.unauthenticated('a token is required');
+    if (token === '') {
+      const error = PresenceError.unauthenticated('a token is required');
+      this.audit.refused({ address }, 'authenticate', error.message);
+      throw error;
+    }
     const known = authenticator.recall(token);
     if (known) return known;
     this.limits.checkSuspect(address);
@@ -196,7 +211,14 @@ export class Gate {
     const toleranceMs = this.#authenticator?.toleranceMs ?? 0;
     const viewer = userId === '' ? viewerOf(principal) : { userId, seesAll: false };
     const presence = this.#presence.as(viewer);
-    return new GuardedPresence({ presence, principal, toleranceMs, policy: this.#policy, open: this.open });
+    return new GuardedPresence({
+      presence,
+      principal,
+      toleranceMs,
+      policy: this.#policy,
+      open: this.open,
+      audit: this.audit,
+    });
   }
 
   /**
@@ -281,10 +303,15 @@ class GuardedAccess implements SessionAccess, OpenCredential {
     const entered = this.#entered as GuardedPresence;
     const before = entered.principal;
     if (principal.kind !== before.kind || principal.id !== before.id) {
-      throw refused('take over a session of somebody else');
+      const error = refused('take over a session of somebody else');
+      this.#gate.audit.refused(principal, 'authenticate in a session', error.message);
+      throw error;
     }
     const less = lessThanBefore(principal, before, this.#userId);
-    if (less) throw less;
+    if (less) {
+      this.#gate.audit.refused(principal, 'authenticate in a session', less.message);
+      throw less;
+    }
     entered.renew(principal);
   }
 

@@ -21,6 +21,7 @@ import type {
   RunningWatch,
 } from '../presence/presence-api.ts';
 import type { Subscription } from '../presence/subscription.ts';
+import type { Audit } from './audit.ts';
 import { HeldCredential } from './held-credential.ts';
 import type { OpenCredentials } from './open-credentials.ts';
 import { PolicedWatch } from './policed-watch.ts';
@@ -34,6 +35,7 @@ export interface GuardedPresenceOptions {
   /** undefined: who may see anybody may see everybody. */
   readonly policy: WatchPolicy | undefined;
   readonly open: OpenCredentials;
+  readonly audit?: Audit | undefined;
 }
 
 /**
@@ -45,11 +47,13 @@ export class GuardedPresence implements PresenceApi {
   readonly #toleranceMs: number;
   readonly #policy: WatchPolicy | undefined;
   readonly #open: OpenCredentials;
+  readonly #audit: Audit | undefined;
   #principal: Principal;
   /** Of the one subscription of a session. */
   #policedWatch: PolicedWatch | undefined;
 
-  constructor({ presence, principal, toleranceMs, policy, open }: GuardedPresenceOptions) {
+  constructor({ presence, principal, toleranceMs, policy, open, audit }: GuardedPresenceOptions) {
+    this.#audit = audit;
     this.#presence = presence;
     this.#principal = principal;
     this.#toleranceMs = toleranceMs;
@@ -95,7 +99,7 @@ export class GuardedPresence implements PresenceApi {
   }
 
   async getConnections(userId: string): Promise<ConnectionSeen[]> {
-    if (!mayReadConnections(this.principal, userId)) throw refused('see the connections of this user');
+    if (!mayReadConnections(this.principal, userId)) throw this.#refuse('see the connections of this user');
     await this.#requireWatch([userId], 'user_id', 1);
     return this.#presence.getConnections(userId);
   }
@@ -111,21 +115,22 @@ export class GuardedPresence implements PresenceApi {
   }
 
   async revokeTokens(request: RevocationRequest): Promise<number> {
-    if (!mayOperate(this.principal)) throw refused('revoke tokens');
+    if (!mayOperate(this.principal)) throw this.#refuse('revoke tokens');
     return this.#presence.revokeTokens(request);
   }
 
   async deleteUser(userId: string): Promise<void> {
-    if (!mayOperate(this.principal)) throw refused('delete users');
+    if (!mayOperate(this.principal)) throw this.#refuse('delete users');
     return this.#presence.deleteUser(userId);
   }
 
   watch(userId: string | null, sink: EndableSink): RunningWatch {
     const principal = this.#open.require(this.#principal);
-    if (userId !== null) requireUpdate(principal, userId);
-    requireRead(principal);
+    if (userId !== null) this.requireUpdate(userId, principal);
+    this.requireRead(principal);
     const watch = this.#presence.watch(userId, sink);
-    const policed = this.#policy && new PolicedRunningWatch(watch, sink, principal, this.#policy);
+    const policed =
+      this.#policy && new PolicedRunningWatch(watch, sink, principal, this.#policy, this.#watchRefused);
     const held = new HeldCredential({
       open: this.#open,
       principal,
@@ -165,24 +170,45 @@ export class GuardedPresence implements PresenceApi {
   ): Promise<void> {
     this.requireRead();
     const policy = this.#policy;
-    const judgement = await policy?.require(this.#principal, userIds, 'user_ids', policy.maxWatchedUsers);
+    const judgement = await policy
+      ?.require(this.#principal, userIds, 'user_ids', policy.maxWatchedUsers)
+      .catch((error: unknown) => {
+        throw this.#watchRefused(error);
+      });
     await this.#presence.addWatched(subscription, userIds, knownVersions);
     if (judgement) this.#policedWatch?.note(judgement);
   }
 
   /** @throws PresenceError UNAUTHORIZED */
-  requireUpdate(userId: string): void {
-    requireUpdate(this.principal, userId);
+  requireUpdate(userId: string, principal = this.principal): void {
+    if (!mayUpdate(principal, userId)) throw this.#refuse('update this user');
   }
 
   /** @throws PresenceError UNAUTHORIZED */
-  requireRead(): void {
-    requireRead(this.principal);
+  requireRead(principal = this.principal): void {
+    if (!mayRead(principal)) throw this.#refuse('ask for users');
   }
 
   async #requireWatch(userIds: readonly string[], field: string, maxUsers: number): Promise<void> {
-    await this.#policy?.require(this.#principal, userIds, field, maxUsers);
+    try {
+      await this.#policy?.require(this.#principal, userIds, field, maxUsers);
+    } catch (error) {
+      throw this.#watchRefused(error);
+    }
   }
+
+  #refuse(operation: string): PresenceError {
+    const error = refused(operation);
+    this.#audit?.refused(this.principal, operation, error.message);
+    return error;
+  }
+
+  /** The policy's no is told without the user whom it is about. */
+  readonly #watchRefused = (error: unknown): unknown => {
+    const isRefusal = PresenceError.from(error).code === 'UNAUTHORIZED';
+    if (isRefusal) this.#audit?.refused(this.principal, 'watch users', 'WATCH_POLICY does not allow it');
+    return error;
+  };
 }
 
 /** A watch that ends as a whole when one of its users may no longer be watched: its stream can say no less. */
@@ -190,10 +216,18 @@ class PolicedRunningWatch implements RunningWatch {
   readonly #watch: RunningWatch;
   readonly #policy: WatchPolicy;
   readonly #policed: PolicedWatch;
+  readonly #onRefused: (error: unknown) => unknown;
   #principal: Principal;
   #userIds: readonly string[] = [];
 
-  constructor(watch: RunningWatch, sink: EndableSink, principal: Principal, policy: WatchPolicy) {
+  constructor(
+    watch: RunningWatch,
+    sink: EndableSink,
+    principal: Principal,
+    policy: WatchPolicy,
+    onRefused: (error: unknown) => unknown,
+  ) {
+    this.#onRefused = onRefused;
     this.#watch = watch;
     this.#principal = principal;
     this.#policy = policy;
@@ -216,7 +250,11 @@ class PolicedRunningWatch implements RunningWatch {
 
   async add(userIds: readonly string[]): Promise<void> {
     const { maxWatchedUsers } = this.#policy;
-    const judgement = await this.#policy.require(this.#principal, userIds, 'watch_user_ids', maxWatchedUsers);
+    const judgement = await this.#policy
+      .require(this.#principal, userIds, 'watch_user_ids', maxWatchedUsers)
+      .catch((error: unknown) => {
+        throw this.#onRefused(error);
+      });
     await this.#watch.add(userIds);
     this.#userIds = [...this.#userIds, ...userIds];
     this.#policed.note(judgement);
@@ -258,14 +296,6 @@ class CredentialWatch implements RunningWatch {
     this.#held.close();
     return this.#watch.close();
   }
-}
-
-function requireUpdate(principal: Principal, userId: string): void {
-  if (!mayUpdate(principal, userId)) throw refused('update this user');
-}
-
-function requireRead(principal: Principal): void {
-  if (!mayRead(principal)) throw refused('ask for users');
 }
 
 /**

@@ -160,13 +160,14 @@ export class HttpTransport {
       if (!URL.canParse(url, `http://${headers.host}`)) {
         throw PresenceError.invalidArgument('the URL or the Host header', 'is malformed');
       }
-      const refused = probePaths.has(pathOf({ url })) ? null : pages.refusalOfHost(raw);
-      if (refused) throw refused;
       // Neither a picture nor a link of another site names its origin: its GET could set a user online.
       const isForeign = headers.origin === undefined && headers['sec-fetch-site'] === 'cross-site';
-      if (isForeign && presencePaths.test(url)) throw foreignPage();
-      const refusedPage = pages.refusalOfOrigin(raw);
-      if (refusedPage) throw refusedPage;
+      const refused =
+        (probePaths.has(pathOf({ url })) ? null : pages.refusalOfHost(raw)) ??
+        (isForeign && presencePaths.test(url) ? foreignPage() : pages.refusalOfOrigin(raw));
+      if (refused === null) return;
+      pages.note(raw, refused);
+      throw refused;
     });
     if (tracing.isOn) {
       app.addHook('onRequest', ({ headers }, _reply, done) => {

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { PresenceError } from '../../core/errors.ts';
 import type { AllowedHosts } from '../../security/allowed-hosts.ts';
+import type { Audit } from '../../security/audit.ts';
 import type { ClientAddresses } from '../../security/client-addresses.ts';
 
 export interface PageRulesOptions {
@@ -8,6 +9,7 @@ export interface PageRulesOptions {
   readonly addresses: ClientAddresses;
   /** Origins of other hosts whose pages may use this server: ALLOWED_ORIGINS. */
   readonly allowedOrigins: readonly string[];
+  readonly audit?: Audit;
 }
 
 /** Which pages may use this server, from a browser. */
@@ -16,6 +18,13 @@ export class PageRules {
 
   constructor(options: PageRulesOptions) {
     this.#options = options;
+  }
+
+  /** Notes why a page was refused. */
+  note({ socket }: IncomingMessage, error: PresenceError): void {
+    const { addresses, audit } = this.#options;
+    const address = addresses.ofConnection(socket.remoteAddress ?? '', socket.remotePort);
+    audit?.refused({ address }, 'use the server from a page', error.message);
   }
 
   /** Why the server does not answer by this name; null: it does. */
