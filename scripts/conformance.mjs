@@ -1,7 +1,7 @@
 // npm run test:conformance: suites that nobody here wrote, against grpc-server. They are Go programs, installed here at
 // the versions below; where Go is missing they do not run.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ensureDebianPackages, ensurePackages, fail, node, root } from './setup.mjs';
@@ -108,24 +108,39 @@ async function describeMessages({ module, version }, path) {
   if (!ok) throw new Error(`the messages of ${module} cannot be read: ${out}`);
 }
 
-/** Starts the servers for h2spec and interop; `stop` tells whether they had no internal error. */
-async function startServers(certificate) {
-  const stdio = ['pipe', 'pipe', 'inherit'];
-  const child = start(node, [join(suites, 'suite-servers.ts'), certificate], { stdio });
+/** Starts a server, and waits until what it prints matches. */
+async function startServer(args, pattern, options) {
+  const child = start(node, args, { stdio: ['pipe', 'pipe', 'pipe'], ...options });
   const ended = new Promise((resolve) => child.once('close', (code) => resolve(code === 0)));
   const timer = setTimeout(() => kill(child), RUN_LIMIT_MS);
-  let line = '';
-  for await (const chunk of child.stdout) {
-    line += chunk;
-    if (line.includes('\n')) break;
-  }
+  const server = { child, ended, out: '' };
+  const found = await new Promise((resolve) => {
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text) => {
+        server.out += text;
+        if (pattern.test(server.out)) resolve(pattern.exec(server.out));
+      });
+    child.once('close', () => resolve(null));
+  });
   clearTimeout(timer);
-  if (!line.includes('\n')) throw new Error('the servers did not start');
-  const stop = () => {
-    child.stdin.end();
-    return ended;
-  };
-  return { ports: JSON.parse(line), stop };
+  if (found === null) throw new Error(`${args[0]} did not start: ${server.out}`);
+  return { server, found };
+}
+
+/** The whole product, in memory, as it runs without any setting. */
+function startProduct() {
+  const env = { PATH: process.env.PATH, GRPC_PORT: '0', HTTP_PORT: '0' };
+  return startServer([join(root, 'src', 'main.ts'), 'serve'], /gRPC on \S+:(\d+),/, { env });
+}
+
+/** Tells a server to end, and reports how it did. */
+async function stopServer(name, server) {
+  server.child.stdin.end();
+  server.child.kill('SIGTERM');
+  const timer = setTimeout(() => kill(server.child), RUN_LIMIT_MS);
+  const ok = await server.ended;
+  clearTimeout(timer);
+  report(name, ok, ok ? 'ended in order' : 'ended badly', server.out);
 }
 
 let failures = 0;
@@ -164,6 +179,28 @@ async function runH2spec(program, target, port, args) {
   report(`h2spec, ${target}`, ok && allPassed, summary, out);
 }
 
+/** All cases against the product: exactly those of h2spec-product.txt do not pass. */
+async function runH2specOnProduct(program, port, folder) {
+  const junit = join(folder, 'h2spec.xml');
+  const args = ['-h', '127.0.0.1', '-p', port, '-o', '5', '--strict', '-j', junit];
+  const { out } = await run(program, args);
+  const cases = existsSync(junit) ? readFileSync(junit, 'utf8').split('<testcase ').slice(1) : [];
+  const nameOf = (text) => {
+    const [, section, title] = /^package="([^"]*)" classname="([^"]*)"/.exec(text);
+    return `${section}: ${title}`.replaceAll(/&#34;|&quot;/g, '"');
+  };
+  const others = cases.filter((text) => /<(error|failure|skipped)/.test(text)).map(nameOf);
+  const list = readFileSync(join(suites, 'h2spec-product.txt'), 'utf8').split('\n');
+  const known = list.filter((line) => line !== '' && !line.startsWith('#'));
+  const unexpected = [
+    ...others.filter((name) => !known.includes(name)).map((name) => `does not pass: ${name}`),
+    ...known.filter((name) => !others.includes(name)).map((name) => `passes, or is gone: ${name}`),
+  ];
+  const summary = `${cases.length - others.length} of ${cases.length}, ${known.length} cannot pass`;
+  const ok = cases.length === 146 && unexpected.length === 0;
+  report("h2spec, the product's port, strict", ok, summary, [out, ...unexpected].join('\n'));
+}
+
 async function runInterop(program, target, port, args) {
   let passed = 0;
   let details = '';
@@ -185,14 +222,19 @@ async function runSuites(folder) {
   ];
   await runConnect(connect, folder);
   const certificate = join(folder, 'cert.pem');
-  const { ports, stop } = await startServers(certificate);
+  const args = [join(suites, 'suite-servers.ts'), certificate];
+  const { server, found } = await startServer(args, /^\{.*\}$/m);
+  const ports = JSON.parse(found[0]);
   await runH2spec(h2spec, 'h2c', ports.plain, []);
   await runH2spec(h2spec, 'h2c, strict', ports.plain, ['--strict']);
   await runH2spec(h2spec, 'TLS, strict', ports.tls, ['--strict', '--tls', '--insecure']);
   await runInterop(interop, 'h2c', ports.plain, []);
   const tls = ['--use_tls', '--use_test_ca', '--ca_file', certificate, '--server_host_override', 'localhost'];
   await runInterop(interop, 'TLS', ports.tls, tls);
-  report('the servers', await stop(), 'no internal errors wanted', '');
+  await stopServer('their servers', server);
+  const product = await startProduct();
+  await runH2specOnProduct(h2spec, product.found[1], folder);
+  await stopServer('the product', product.server);
 }
 
 if (spawnSync('go', ['version'], { stdio: 'ignore' }).status !== 0) {

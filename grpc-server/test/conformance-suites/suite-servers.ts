@@ -13,6 +13,8 @@ const plain = await startServer({}, registerTestService);
 const secure = await startServer({ tls }, registerTestService);
 process.stdout.write(`${JSON.stringify({ plain: plain.port, tls: secure.port })}\n`);
 
+// SIGTERM is sent too, for programs that do not read stdin.
+process.on('SIGTERM', () => {});
 for await (const _ of process.stdin);
 await Promise.all([plain.close(), secure.close()]);
 for (const error of [...plain.errors, ...secure.errors]) {
