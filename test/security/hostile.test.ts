@@ -6,9 +6,9 @@ import { hostileWays } from './support/hostile-user.ts';
 
 test('a user who does the most that the limits allow costs no other user anything', async (test) => {
   const rows = await measureHostility({
-    calmMs: 500,
-    warmUpMs: 500,
-    hostileMs: 800,
+    calmMs: 250,
+    warmUpMs: 350,
+    hostileMs: 500,
     // A machine that is busy with other things is no overload of the server, and may keep Redis waiting.
     environment: { MAX_TURN: '0s', REDIS_TIMEOUT: '30s' },
   });
