@@ -180,19 +180,23 @@ export class Gate {
    */
   authenticate(token: string, address: string): Principal | Promise<Principal> {
     const authenticator = this.#authenticator as Authenticator;
-    const failed = (error: unknown): never => {
+    const noted = (error: unknown): unknown => {
       const { code, message } = PresenceError.from(error);
       if (code === 'UNAUTHORIZED') this.audit.refused({ address }, 'authenticate', message);
+      return error;
+    };
+    const failed = (error: unknown): never => {
+      noted(error);
       this.limits.countAuthFailure(address);
       throw error;
     };
-    if (token === '') {
-      const error = PresenceError.unauthenticated('a token is required');
-      this.audit.refused({ address }, 'authenticate', error.message);
-      throw error;
+    if (token === '') throw noted(PresenceError.unauthenticated('a token is required'));
+    try {
+      const known = authenticator.recall(token);
+      if (known) return known;
+    } catch (error) {
+      throw noted(error);
     }
-    const known = authenticator.recall(token);
-    if (known) return known;
     this.limits.checkSuspect(address);
     try {
       const principal = authenticator.authenticate(token);

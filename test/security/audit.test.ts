@@ -20,7 +20,7 @@ function recorder(): { log: Log; lines: Line[]; all: unknown[] } {
 }
 
 describe('the audit log', () => {
-  it('says who was refused what, and why, and no secret', async () => {
+  it('says who was refused what, and why, and no secret', async (context) => {
     const keys = apiKeysFile();
     const { log, lines, all } = recorder();
     const environment = { ...secureEnvironment(keys.file), WATCH_POLICY: 'claims' };
@@ -43,6 +43,15 @@ describe('the audit log', () => {
       await ask('/v1/users/ada/status', '');
       isLast({ ...here, operation: 'authenticate' });
       await ask('/v1/users/ada/status', expired);
+      isLast({ ...here, operation: 'authenticate' });
+      const brief = await token('fay', { expiresIn: 1 });
+      await ask('/v1/users/fay/status', brief);
+      const logged = lines.length;
+      const { now } = Date;
+      context.mock.method(Date, 'now', () => now() + 60_000);
+      await ask('/v1/users/fay/status', brief);
+      context.mock.restoreAll();
+      assert.equal(lines.length, logged + 1, 'a token that was remembered, and has expired');
       isLast({ ...here, operation: 'authenticate' });
       await ask('/v1/users/bob/heartbeat', ada, { method: 'POST' });
       isLast({ caller: 'user', id: 'ada', operation: 'update this user' });
