@@ -17,7 +17,6 @@ test('a user who does the most that the limits allow costs no other user anythin
   for (const row of rows) {
     const facts = JSON.stringify(row);
     test.diagnostic(facts);
-    assert.ok(row.done + row.refused > 0, facts);
     assert.ok(row.heartbeats > 0, facts);
     assert.equal(row.failures, 0, facts);
     assert.ok(row.p50Ms <= Math.max(1000, 30 * calmMs), facts);

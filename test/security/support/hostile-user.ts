@@ -239,10 +239,11 @@ class Hostile {
   stream(userId: string, watchUserIds: readonly string[]): void {
     void (async () => {
       try {
-        for await (const _ of this.client.subscribeStatusUpdates(
-          { userId, watchUserIds: [...watchUserIds] },
-          this.call,
-        ));
+        const request = { userId, watchUserIds: [...watchUserIds] };
+        const events = this.client.subscribeStatusUpdates(request, this.call)[Symbol.asyncIterator]();
+        await events.next();
+        this.report.done++;
+        for (let next = await events.next(); !next.done; ) next = await events.next();
       } catch {
         this.report.refused++;
       }

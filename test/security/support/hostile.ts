@@ -8,6 +8,7 @@ import { PresenceService } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { ServerProcess } from '../../faults/server-process.ts';
 import { endProcess, forkProcess } from '../../support/child-process.ts';
 import { RedisServer } from '../../support/redis-server.ts';
+import { waitFor } from '../../support/wait.ts';
 import { usage } from './costs.ts';
 import { apiKeys, apiKeysFile, secureEnvironment, token } from './credentials.ts';
 import { Endpoint } from './endpoint.ts';
@@ -119,6 +120,7 @@ async function measure(
   const reports = new Reports(hostile);
   try {
     await reports.begun;
+    await waitFor('an answer to the hostile user', () => reports.last.done + reports.last.refused > 0);
     await sleep(warmUpMs);
     others.take();
     const [before, cpuBefore, redisBefore] = [
