@@ -31,6 +31,32 @@ describe('the shape of messages', () => {
     }
   });
 
+  it('refuses a field that is given twice in one object, however it is written', () => {
+    for (const text of [
+      '{"a":1,"a":2}',
+      '{"a":1,"\\u0061":2}',
+      '{"b":{"a":[1,{"c":1}],"a":1}}',
+      '[{"a":1},{"b":"x,y","c":[],"b":{}}]',
+    ]) {
+      assert.throws(() => checkJson(Buffer.from(text), 100), /twice in one object/, text);
+    }
+    for (const text of [
+      '{"a":{"a":{"a":["a","a"]}},"b":{"a":1}}',
+      '[{"a":1},{"a":1},"a","a"]',
+      '{"a":"{\\"a\\":1,","b":"a"}',
+      '{"a" : [ {} , {} ] , "b" : "a"}',
+    ]) {
+      checkJson(Buffer.from(text), 100);
+    }
+  });
+
+  it('refuses JSON that is not UTF-8, of which the parser would make another name', () => {
+    for (const bytes of ['ff', 'c328', 'eda080']) {
+      const json = Buffer.concat([Buffer.from('{"a":"'), Buffer.from(bytes, 'hex'), Buffer.from('"}')]);
+      assert.throws(() => checkJson(json, 100), /must be UTF-8/, bytes);
+    }
+  });
+
   it('bounds the number of values of JSON', () => {
     json(`[${Array(100).fill('""').join(',')}]`);
     assert.throws(() => json(`[${Array(101).fill('""').join(',')}]`), /more values/);

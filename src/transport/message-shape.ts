@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { DescMessage } from '@bufbuild/protobuf';
 import { PresenceError } from '../core/errors.ts';
 
@@ -40,30 +41,63 @@ export function checkProto(desc: DescMessage, bytes: Uint8Array, items: number):
   countFields(shapeOf(desc), bytes, 0, bytes.length, items);
 }
 
-/** @throws PresenceError INVALID_ARGUMENT: nested deeper, or with more values, than any message needs */
+/**
+ * What JSON.parse would settle in silence is refused too: bytes that are not UTF-8, which would all become the same
+ * character, and a field that is given twice, of which it keeps the last.
+ *
+ * @throws PresenceError INVALID_ARGUMENT: also nested deeper, or with more values, than any message needs
+ */
 export function checkJson(bytes: Uint8Array, items: number): void {
-  let depth = 0;
+  if (!isUtf8(bytes)) throw PresenceError.invalidArgument('the JSON', 'must be UTF-8');
+  /** Of each open object the names so far; of a list null. */
+  const open: (Set<string> | null)[] = [];
+  let isName = false;
   let left = items;
   for (let at = 0; at < bytes.length; at++) {
     switch (bytes[at]) {
-      case quote:
-        at = endOfString(bytes, at + 1);
+      case quote: {
+        const end = endOfString(bytes, at + 1);
+        if (isName) addName(open.at(-1), bytes.subarray(at, end + 1));
+        isName = false;
+        at = end;
         break;
+      }
       case openBrace:
       case openBracket:
-        if (++depth > maxDepth)
+        isName = bytes[at] === openBrace;
+        open.push(isName ? new Set() : null);
+        if (open.length > maxDepth)
           throw PresenceError.invalidArgument('the JSON', `nests deeper than ${maxDepth}`);
         if (--left < 0) throw tooManyItems();
         break;
       case closeBrace:
       case closeBracket:
-        depth--;
+        open.pop();
+        isName = false;
         break;
       case comma:
+        isName = open.at(-1) != null;
         if (--left < 0) throw tooManyItems();
         break;
     }
   }
+}
+
+/** @param quoted the name as it is written, with its quotes */
+function addName(names: Set<string> | null | undefined, quoted: Uint8Array): void {
+  const text = Buffer.from(quoted.buffer, quoted.byteOffset, quoted.length).toString();
+  let name = text;
+  if (quoted.includes(backslash)) {
+    try {
+      name = JSON.stringify(JSON.parse(text));
+    } catch {
+      // No JSON, which the parser says.
+    }
+  }
+  if (names?.has(name)) {
+    throw PresenceError.invalidArgument('the JSON', `has ${name.slice(0, 100)} twice in one object`);
+  }
+  names?.add(name);
 }
 
 const quote = 0x22;

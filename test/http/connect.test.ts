@@ -80,6 +80,22 @@ describe('Connect and what is no request', () => {
   });
   after(() => server.stop());
 
+  it('says so when the deadline ends a stream', async () => {
+    const request = Buffer.from('{"watchUserIds":["a"]}');
+    const prefix = Buffer.from([0, 0, 0, 0, request.length]);
+    for (const [type, timeout, expected] of [
+      ['application/connect+json', { 'connect-timeout-ms': '300' }, /"code":"deadline_exceeded"/],
+      ['application/grpc-web+json', { 'grpc-timeout': '300m' }, /grpc-status: 4/],
+    ] as const) {
+      const response = await fetch(`${server.httpUrl}/presence.v1.PresenceService/SubscribeStatusUpdates`, {
+        method: 'POST',
+        headers: { 'content-type': type, ...timeout },
+        body: Buffer.concat([prefix, request]),
+      });
+      assert.match(await response.text(), expected, type);
+    }
+  });
+
   it('blames the caller for a message that is no protobuf', async () => {
     const response = await fetch(`${server.httpUrl}/presence.v1.PresenceService/SetUserStatus`, {
       method: 'POST',

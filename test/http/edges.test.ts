@@ -1,6 +1,7 @@
 /** HTTP as it is on the wire: upgrades, answers before the body, methods, codings. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import { apiKeys, apiKeysFile, secureEnvironment } from '../security/support/credentials.ts';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
@@ -92,6 +93,38 @@ describe('HTTP on the wire', () => {
         raw.write(head);
         if (head.startsWith('GET /readyz')) assert.equal((await raw.answer()).status, 200);
         for (const status of [200, 404, 200]) assert.equal((await raw.answer()).status, status);
+      }
+    });
+
+    it('with requests that follow, wherever the pieces end', async () => {
+      const set = '{"status":"ONLINE"}';
+      const lines = `host: localhost\r\n${upgrade.join('\r\n')}\r\n`;
+      const sized = `PUT /v1/users/up/status HTTP/1.1\r\n${json}\r\n${lines}content-length: ${set.length}\r\n\r\n`;
+      const chunked = `PUT /v1/users/up/status HTTP/1.1\r\n${json}\r\n${lines}transfer-encoding: chunked\r\n\r\n`;
+      const get = `GET /livez HTTP/1.1\r\n${lines}\r\n`;
+      const next = 'GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n';
+      const cases: readonly (readonly string[])[] = [
+        [sized, set + next],
+        [sized, set.slice(0, 5), set.slice(5) + next],
+        [sized.slice(0, 40), sized.slice(40) + set + next],
+        [chunked, '13\r\n', set, '\r\n0\r\n', `\r\n${next}`],
+        [get.slice(0, 30), get.slice(30) + next],
+        [get.slice(0, -1), `\n${next}`],
+        [get.slice(0, 30), get.slice(30) + get + sized, set + next],
+      ];
+      for (const pieces of cases) {
+        const raw = await connection();
+        raw.socket.setNoDelay(true);
+        for (const piece of pieces) {
+          raw.write(piece);
+          // Long enough to be read alone; if it is not, the case is an easier one.
+          await setTimeout(20);
+        }
+        await waitFor(
+          () => `the answer to the last of ${JSON.stringify(pieces)}`,
+          () => raw.pending.endsWith('{"status":"ready"}'),
+        );
+        raw.drop();
       }
     });
 
@@ -291,8 +324,7 @@ describe('HTTP on the wire', () => {
       '/v1/users/a/privacy': 'GET, HEAD, OPTIONS, PUT',
       '/v1/users/a/connections': 'GET, HEAD, OPTIONS',
       '/v1/users/a/heartbeat': 'OPTIONS, POST',
-      // Also the path of a user of that name.
-      '/v1/users/status:batchGet': 'DELETE, OPTIONS, POST',
+      '/v1/users/status:batchGet': 'OPTIONS, POST',
       '/v1/users/a': 'DELETE, OPTIONS',
       [`${rpc}/GetUserStatus`]: 'OPTIONS, POST',
       [`${rpc}/SubscribeStatusUpdates`]: 'OPTIONS, POST',
@@ -406,6 +438,71 @@ describe('HTTP on the wire', () => {
       isError(await put(Buffer.from(body), 'br'), 400, 'no brotli');
       isError(await put(gzipSync(body).subarray(0, 20), 'gzip'), 400, 'half of a gzip');
     });
+  });
+
+  it('refuses a head that two programs may read in two ways', async () => {
+    const set = '{"status":"ONLINE"}';
+    const put = `PUT /v1/users/smuggled/status HTTP/1.1`;
+    const chunks = `13\r\n${set}\r\n0\r\n\r\n`;
+    for (const [what, lines, body] of [
+      ['two hosts', ['GET /livez HTTP/1.1', 'host: localhost', 'host: other.example'], ''],
+      ['one host twice', ['GET /livez HTTP/1.1', 'host: localhost', 'Host: localhost'], ''],
+      ['two hosts of HTTP/1.0', ['GET /livez HTTP/1.0', 'host: localhost', 'host: b'], ''],
+      ['another version', ['GET /livez HTTP/2.0'], ''],
+      ['another coding', [put, json, 'transfer-encoding: gzip, chunked'], chunks],
+      ['two codings', [put, json, 'transfer-encoding: gzip', 'transfer-encoding: chunked'], chunks],
+      ['a length and chunks', [put, json, 'content-length: 3', 'transfer-encoding: chunked'], chunks],
+      ['two lengths', [put, json, 'content-length: 19', 'content-length: 3'], set],
+      [
+        'two hosts of a handshake',
+        [
+          'GET /v1/connect HTTP/1.1',
+          'host: localhost',
+          'host: other.example',
+          'connection: Upgrade',
+          'upgrade: websocket',
+          'sec-websocket-version: 13',
+          'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==',
+          'sec-websocket-protocol: presence.v1.json',
+        ],
+        '',
+      ],
+    ] as const) {
+      isError(await answerTo(lines, body), 400, what);
+    }
+    const state = await answerTo(['GET /v1/users/smuggled/status HTTP/1.1']);
+    assert.match(state.body, /"OFFLINE"/);
+  });
+
+  it('closes after 426 where that is asked for', async () => {
+    for (const lines of [['GET /v1/connect HTTP/1.1', 'connection: close'], ['GET /v1/connect HTTP/1.0']]) {
+      const raw = await connection();
+      assert.equal((await raw.ask(lines)).status, 426);
+      await raw.closes();
+    }
+  });
+
+  it('takes no path with a route of its own for that of a user', async () => {
+    const path = '/v1/users/status:batchGet';
+    for (const written of [path, '/v1/users/st%61tus:batchGet', `${path}?x=1`]) {
+      const answer = await answerTo([`DELETE ${written} HTTP/1.1`]);
+      isError(answer, 405, written);
+      assert.equal(answer.headers.allow, 'OPTIONS, POST', written);
+    }
+    const put = await answerTo(
+      withBody('{"status":"ONLINE"}', 'PUT /v1/users/status%3AbatchGet/status HTTP/1.1', json),
+      '{"status":"ONLINE"}',
+    );
+    assert.match(put.body, /"status:batchGet"/);
+    assert.equal((await answerTo(['DELETE /v1/users/status%3AbatchGet HTTP/1.1'])).status, 200);
+  });
+
+  it('takes no bytes that are not UTF-8 for a user', async () => {
+    for (const id of ['%ff', '%c3%28', '%ed%a0%80', '%zz']) {
+      isError(await answerTo([`GET /v1/users/${id}/status HTTP/1.1`]), 400, `path ${id}`);
+      isError(await answerTo([`GET /v1/events?watch=${id} HTTP/1.1`]), 400, `watch ${id}`);
+      isError(await answerTo([`GET /v1/events?watch=a&user_id=${id} HTTP/1.1`]), 400, `user_id ${id}`);
+    }
   });
 });
 

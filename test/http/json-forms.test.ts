@@ -201,6 +201,17 @@ for (const [name, open] of Object.entries(surfaces)) {
       });
     }
 
+    it('refuses a field that is given twice', async () => {
+      for (const fields of [
+        '"status":"ONLINE","status":"OFFLINE"',
+        '"status":"ONLINE","st\\u0061tus":"ONLINE"',
+      ]) {
+        const outcome = await surface.setStatus('twice', fields);
+        assert.equal(outcome?.code, 'INVALID_ARGUMENT', fields);
+        assert.match(outcome?.message ?? '', /twice in one object/, fields);
+      }
+    });
+
     it('ignores unknown fields where a newer client may send them', async () => {
       const outcome = await surface.setStatus(anyUser(), '"status":"ONLINE","newer":{"a":[1]}');
       if (surface.ignoresUnknownFields) assert.equal(outcome, null);

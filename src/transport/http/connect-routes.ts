@@ -113,6 +113,10 @@ export function connectRoutes(doorway: Doorway, bounds: ListBounds): (router: Co
   };
 }
 
+function isDeadline(reason: unknown): boolean {
+  return reason instanceof ConnectError && reason.code === Code.DeadlineExceeded;
+}
+
 async function* watchEvents(
   doorway: Doorway,
   request: SubscribeStatusUpdatesRequest,
@@ -165,6 +169,8 @@ async function* watchEvents(
         wake = resolve;
       });
     }
+    // A stream that is cut short by its deadline did not end well.
+    if (isDeadline(signal.reason)) throw signal.reason;
   } finally {
     signal.removeEventListener('abort', aborted);
     keepalive?.stop();

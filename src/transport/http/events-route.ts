@@ -84,9 +84,10 @@ async function openStream(
   sink: EventSink,
 ): Promise<void> {
   const watchUserIds = watchedUsers(request.raw.url as string);
+  const userId = ownUser(request.raw.url as string);
   const isHead = request.method === 'HEAD';
   // Asking for the head alone connects nobody.
-  const watch = presence.watch(isHead ? null : (request.query.user_id ?? null), sink);
+  const watch = presence.watch(isHead ? null : userId, sink);
   const stream = streams.add(reply.raw, {
     drained: () => sink.drained(watch),
     closed: () => void watch.close(),
@@ -178,16 +179,28 @@ function resumePoint(lastEventId: string | string[] | undefined): number {
 
 /** Split before they are decoded, so that an id can hold a comma. */
 function watchedUsers(url: string): string[] {
-  const query = url.includes('?') ? url.slice(url.indexOf('?') + 1) : '';
-  return query
-    .split('&')
+  return parametersOf(url)
     .filter((parameter) => parameter.startsWith('watch='))
     .flatMap((parameter) => parameter.slice('watch='.length).split(','))
-    .map((text) => {
-      try {
-        return decodeURIComponent(text.replaceAll('+', ' '));
-      } catch (error) {
-        throw new PresenceError('INVALID_ARGUMENT', 'watch is not percent-encoded UTF-8', { cause: error });
-      }
-    });
+    .map((text) => decoded('watch', text));
+}
+
+/** Decoded anew, since the framework's reader puts U+FFFD for what is no UTF-8: another user. */
+function ownUser(url: string): string | null {
+  const text = parametersOf(url)
+    .find((parameter) => parameter.startsWith('user_id='))
+    ?.slice('user_id='.length);
+  return text === undefined ? null : decoded('user_id', text);
+}
+
+function parametersOf(url: string): string[] {
+  return url.includes('?') ? url.slice(url.indexOf('?') + 1).split('&') : [];
+}
+
+function decoded(name: string, text: string): string {
+  try {
+    return decodeURIComponent(text.replaceAll('+', ' '));
+  } catch (error) {
+    throw new PresenceError('INVALID_ARGUMENT', `${name} is not percent-encoded UTF-8`, { cause: error });
+  }
 }

@@ -30,6 +30,7 @@ import { answerOptions, answerUnknown, KnownPaths, pathOf } from './known-paths.
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
 import { foreignPage, type PageRules } from './origins.ts';
 import { privacyRoutes } from './privacy-routes.ts';
+import { problemOfHead } from './request-head.ts';
 import { SocketGuard } from './socket-guard.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
 import { tokenRoutes } from './token-routes.ts';
@@ -152,9 +153,8 @@ export class HttpTransport {
     app.addHook('onRequest', async ({ headers, url, raw }, reply) => {
       // On the response itself, which the library of Connect answers by.
       if (presencePaths.test(url)) reply.raw.setHeader('cache-control', 'no-store');
-      if (headers.host === undefined && raw.httpVersionMinor > 0) {
-        throw PresenceError.invalidArgument('Host', 'is required');
-      }
+      const problem = problemOfHead(raw);
+      if (problem) throw problem;
       headers.host ??= 'localhost';
       // What cannot be put together to a URL would fail later, in the middle of an answer.
       if (!URL.canParse(url, `http://${headers.host}`)) {
@@ -182,7 +182,7 @@ export class HttpTransport {
         return reply;
       }
       // The library of Connect answers for all methods of its routes, and does not say which it has.
-      if (method !== 'POST' && isRpc(request.routeOptions.url)) {
+      if ((method !== 'POST' && isRpc(request.routeOptions.url)) || paths.isOfAnother(request)) {
         answerUnknown(paths, request, reply);
         return reply;
       }

@@ -2,68 +2,73 @@ import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 
 /** What Node puts on a socket that HTTP is read from, as far as it is used here. */
-type ParsedSocket = Socket & { parser?: { getCurrentBuffer?(): Buffer | undefined } | null };
+interface Parser {
+  /** The piece that is being parsed, copied. */
+  getCurrentBuffer?(): Buffer | undefined;
+  /** How much of a piece was parsed, if all of it is well. */
+  execute(piece: Buffer): number | Error;
+  readonly incoming?: { readonly upgrade?: boolean } | null;
+  /** `kOnExecute`: told how much was parsed of a piece that was read past JavaScript. */
+  [onExecute]: ((parsed: number | Error) => void) | null;
+}
+type ParsedSocket = Socket & { parser?: Parser | null };
+
+const onExecute = 5;
+const watched = new WeakSet<Socket>();
 
 /**
  * Node's parser stops behind a request with an Upgrade, because another protocol may begin there, and forgets what came
- * in the same piece even if none does. Requests that a client sent along are put back, to be read next.
+ * in the same piece even if none does. Requests that a client sent along are put back, to be read next. The piece in
+ * which the request ends may be this one or a later one.
  *
  * @param request whose Upgrade is ignored; its head was just parsed
  */
 export function keepWhatFollows(request: IncomingMessage): void {
   const socket = request.socket as ParsedSocket;
-  const piece = socket.parser?.getCurrentBuffer?.();
-  if (!piece) return;
-  const end = endOfRequest(piece, request);
-  if (end === undefined || end >= piece.length) return;
-  const rest = piece.subarray(end);
-  // From here on the parser is given what the stream has, rather than reading the socket itself.
+  const { parser } = socket;
+  if (!parser || watched.has(socket)) return;
+  watched.add(socket);
+  keepOfThisPiece(socket, parser);
+  keepOfLaterPieces(socket, parser);
+}
+
+function keepOfThisPiece(socket: ParsedSocket, parser: Parser): void {
+  const told = parser[onExecute];
+  const piece = parser.getCurrentBuffer?.();
+  if (!piece || !told) return;
+  parser[onExecute] = (parsed) => {
+    if (socket.parser === parser) parser[onExecute] = told;
+    told(parsed);
+    putBack(socket, parser, piece, parsed);
+  };
+}
+
+/** From here on the parser is given what the stream has, rather than reading the socket itself. */
+function keepOfLaterPieces(socket: ParsedSocket, parser: Parser): void {
   socket.on('data', ignore);
+  const execute = parser.execute;
+  const keeping = (piece: Buffer) => {
+    const parsed = execute.call(parser, piece);
+    putBack(socket, parser, piece, parsed);
+    return parsed;
+  };
+  parser.execute = keeping;
+  // Node uses its parsers again, for other sockets.
+  socket.once('close', () => {
+    if (parser.execute === keeping) parser.execute = execute;
+  });
+}
+
+function putBack(socket: ParsedSocket, parser: Parser, piece: Buffer, parsed: number | Error): void {
+  if (typeof parsed !== 'number' || parsed >= piece.length) return;
+  if (socket.parser !== parser || parser.incoming?.upgrade) return;
+  const rest = Buffer.from(piece.subarray(parsed));
   socket.pause();
   // It is still at work on this piece, and must not be called from within.
   setImmediate(() => {
     socket.unshift(rest);
     socket.resume();
   });
-}
-
-/** Of the first request of a piece with an Upgrade, behind which the parser stopped; undefined: in another piece. */
-function endOfRequest(piece: Buffer, { method, url }: IncomingMessage): number | undefined {
-  for (let start = 0; ; ) {
-    const headEnd = piece.indexOf('\r\n\r\n', start);
-    if (headEnd < 0) return undefined;
-    const head = piece.toString('latin1', start, headEnd + 2);
-    if (!requestLine.test(head)) return undefined;
-    const bodyStart = headEnd + 4;
-    const end = /\r\ntransfer-encoding:/i.test(head)
-      ? endOfChunks(piece, bodyStart)
-      : bodyStart + Number(/\r\ncontent-length:[ \t]*(\d+)/i.exec(head)?.[1] ?? 0);
-    if (end === undefined) return undefined;
-    if (/\r\nupgrade:/i.test(head) && /\r\nconnection:[^\r]*upgrade/i.test(head)) {
-      return head.startsWith(`${method} ${url} HTTP/`) ? end : undefined;
-    }
-    start = end;
-  }
-}
-
-const requestLine = /^[A-Z-]+ \S+ HTTP\/1\.[01]\r\n/;
-
-/** RFC 9112, section 7.1. */
-function endOfChunks(piece: Buffer, start: number): number | undefined {
-  for (let at = start; ; ) {
-    const lineEnd = piece.indexOf('\r\n', at);
-    if (lineEnd < 0) return undefined;
-    const size = Number.parseInt(piece.toString('latin1', at, lineEnd), 16);
-    at = lineEnd + 2;
-    if (size > 0) {
-      at += size + 2;
-      continue;
-    }
-    // Trailers, up to an empty line.
-    if (piece.toString('latin1', at, at + 2) === '\r\n') return at + 2;
-    const end = piece.indexOf('\r\n\r\n', at);
-    return end < 0 ? undefined : end + 4;
-  }
 }
 
 function ignore(): void {}

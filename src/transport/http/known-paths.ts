@@ -20,17 +20,46 @@ export class KnownPaths {
     this.#routes.set(url, route);
   }
 
+  /**
+   * Whether the router took a path that has a route of its own for one with a parameter, for want of the method there.
+   * `/v1/users/status:batchGet` is never a user; one of that name is written `status%3AbatchGet`.
+   */
+  isOfAnother(request: FastifyRequest): boolean {
+    const { url } = request.routeOptions;
+    if (!url?.includes('/:')) return false;
+    const own = this.#routes.get(routeOf(decoded(pathOf(request))));
+    return own !== undefined && !own.methods.has(request.method);
+  }
+
   /** The methods of a path; empty: there is no such path. `*` is the server itself. */
   methodsOf(path: string): readonly string[] {
-    const routes = [...this.#routes.values()].filter(({ pattern }) => path === '*' || pattern.test(path));
+    const compared = decoded(path);
+    const own = this.#routes.get(routeOf(compared));
+    const routes = own
+      ? [own]
+      : [...this.#routes.values()].filter(({ pattern }) => path === '*' || pattern.test(compared));
     const methods = new Set(routes.flatMap((route) => [...route.methods]));
     return methods.size === 0 ? [] : [...methods.add('OPTIONS')].sort();
   }
 }
 
+/** As routes are written: the router reads one colon as the start of a parameter, two as a colon. */
+function routeOf(path: string): string {
+  return path.replaceAll(':', '::');
+}
+
 /** The path of a request, which proxies may ask for with its host. */
 export function pathOf({ url }: Pick<FastifyRequest, 'url'>): string {
   return (url.split('?', 1)[0] as string).replace(/^https?:\/\/[^/]*/i, '');
+}
+
+/** As the router compares paths: what may stand in one as it is, is decoded. */
+function decoded(path: string): string {
+  try {
+    return decodeURI(path);
+  } catch {
+    return path;
+  }
 }
 
 /** 405 with what is allowed where the path is known, else 404: HTTP's own statuses, which proxies and clients go by. */

@@ -48,6 +48,7 @@ export class WebSocketRoute {
       reply.headers({ ...headers });
       // A client that was refused has no other request for this connection.
       if (status !== 426) reply.header('connection', 'close');
+      else if (!reply.raw.shouldKeepAlive) reply.header('connection', 'Upgrade, close');
       answerError(reply as FastifyReply, error, status);
     });
   }
