@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { type Client, Code, ConnectError, createClient, type Transport } from '@connectrpc/connect';
 import { createConnectTransport, createGrpcWebTransport } from '@connectrpc/connect-node';
 import { ErrorInfoSchema } from '@pilotlight/proto/google/rpc/error_details_pb.js';
@@ -79,6 +80,23 @@ describe('Connect and what is no request', () => {
     server = await startServer();
   });
   after(() => server.stop());
+
+  it('takes a charset with quotes, and names in any case', async () => {
+    const body = '{"userId":"ada"}';
+    for (const [headers, sent, status] of [
+      [{ 'content-type': 'application/json; charset="utf-8"' }, body, 200],
+      [{ 'content-type': 'Application/JSON;Charset=UTF-8' }, body, 200],
+      [{ 'content-type': 'application/json;' }, body, 200],
+      [{ 'content-type': 'application/json; charset=utf-16' }, body, 415],
+      [{ 'content-type': 'application/json', 'content-encoding': 'GZip' }, gzipSync(body), 200],
+      [{ 'content-type': 'application/json', 'content-encoding': '' }, body, 200],
+    ] as const) {
+      const url = `${server.httpUrl}/presence.v1.PresenceService/GetUserStatus`;
+      const response = await fetch(url, { method: 'POST', headers, body: sent });
+      assert.equal(response.status, status, JSON.stringify(headers));
+      await response.text();
+    }
+  });
 
   it('says so when the deadline ends a stream', async () => {
     const request = Buffer.from('{"watchUserIds":["a"]}');

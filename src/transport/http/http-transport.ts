@@ -30,7 +30,7 @@ import { answerOptions, answerUnknown, KnownPaths, pathOf } from './known-paths.
 import { type OperationsRoutesOptions, operationsRoutes } from './operations-routes.ts';
 import { foreignPage, type PageRules } from './origins.ts';
 import { privacyRoutes } from './privacy-routes.ts';
-import { problemOfHead } from './request-head.ts';
+import { plainContentHeaders, problemOfHead } from './request-head.ts';
 import { SocketGuard } from './socket-guard.ts';
 import { type StatsSource, statsRoutes } from './stats-routes.ts';
 import { tokenRoutes } from './token-routes.ts';
@@ -186,6 +186,7 @@ export class HttpTransport {
         answerUnknown(paths, request, reply);
         return reply;
       }
+      if (isRpc(request.routeOptions.url)) plainContentHeaders(request.raw);
     });
     guardOperatorRoutes(app, gate, paths);
     // Not for the handler of what was not found, which would have the body read first.

@@ -18,3 +18,18 @@ export function problemOfHead(request: IncomingMessage): PresenceError | null {
   }
   return null;
 }
+
+/**
+ * Media types and codings are named in any case, and a charset with or without quotes (RFC 9110, sections 8.3 and 8.4). The
+ * library of Connect compares them letter by letter.
+ */
+export function plainContentHeaders({ headers }: IncomingMessage): void {
+  const { 'content-type': type, 'content-encoding': encoding } = headers;
+  if (type !== undefined && isUtf8OrNothing.test(type)) {
+    headers['content-type'] = (type.split(';', 1)[0] as string).trim().toLowerCase();
+  }
+  if (encoding === '') delete headers['content-encoding'];
+  else if (encoding !== undefined) headers['content-encoding'] = encoding.toLowerCase();
+}
+
+const isUtf8OrNothing = /^[^;]+;\s*(?:charset=(?:utf-8|"utf-8")\s*)?$/i;
