@@ -135,8 +135,8 @@ describe('privacy in Redis', () => {
   });
 
   it('closes gaps of the feed by changes of privacy too, in order', async (context) => {
-    const writer = await open(context, { ttlMs: 60_000 });
-    const reader = await open(context, { ttlMs: 60_000 });
+    const writer = await open(context);
+    const reader = await open(context);
     const told: string[] = [];
     reader.onFeed({
       transitions: (states) => told.push(...states.map(({ status }) => status)),
