@@ -1,10 +1,11 @@
 /** Tables of the documentation, checked against the code in both directions. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { configOptions } from '../src/config.ts';
+import { securityOptions } from '../src/config-security.ts';
 import { errorCatalogue } from '../src/core/errors.ts';
 import { refusalTable } from '../src/store/redis/refusals.ts';
 
@@ -71,25 +72,49 @@ describe('documentation', () => {
     assert.ok(table(comment).length > 10);
   });
 
-  it('links between documents lead somewhere', () => {
+  it('docs/security.md names every option of security', () => {
+    const text = read('docs/security.md');
+    const names = Object.values(securityOptions).map(({ name }) => name);
+    assert.deepEqual(
+      names.filter((name) => !new RegExp(`\\b${name}\\b`).test(text)),
+      [],
+    );
+  });
+
+  it('links between documents lead somewhere, also to their headings', () => {
     const files = [
       'README.md',
       'ARCHITECTURE.md',
       'CONTRIBUTING.md',
       'SECURITY.md',
+      'grpc-server/README.md',
       ...readdirSync(join(root, 'docs'), { recursive: true })
         .map(String)
         .filter((file) => file.endsWith('.md'))
         .map((file) => `docs/${file}`),
     ];
+    const broken: string[] = [];
     for (const file of files) {
-      for (const [, target] of read(file).matchAll(/\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)/g)) {
-        const path = join(root, file, '..', target as string);
-        assert.doesNotThrow(
-          () => readdirSync(join(path, '..')).includes(path.split('/').at(-1) as string) || assert.fail(),
-          `${file} -> ${target}`,
-        );
+      for (const [, target = '', heading] of read(file).matchAll(
+        /\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)/g,
+      )) {
+        const path = target === '' ? join(root, file) : join(root, file, '..', target);
+        if (!existsSync(path)) broken.push(`${file} -> ${target}`);
+        else if (heading && !headingsOf(path).includes(heading))
+          broken.push(`${file} -> ${target}#${heading}`);
       }
     }
+    assert.deepEqual(broken, []);
   });
 });
+
+/** Names by which links lead to the headings of a document, as GitHub makes them. */
+function headingsOf(path: string): string[] {
+  const text = readFileSync(path, 'utf8').replaceAll(/^```.*?^```/gms, '');
+  return [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
