@@ -78,14 +78,17 @@ export class Connections {
     const held: HeldConnection = { id: idOf(resumeToken), userId, renewal: undefined, onEvicted };
     const connection = { connectionId: held.id, kind, device, activity };
     this.#held.set(held.id, held);
+    const replaces = resumes === null ? null : idOf(resumes);
     try {
       const opened = await this.#options.store.connect({
         userId,
         connection,
-        replaces: resumes === null ? null : idOf(resumes),
+        replaces,
         isResumed: resumes !== null,
       });
       held.renewal = { userId, connection: { ...connection, sinceMs: opened.sinceMs } };
+      // The link that the client left may still be open here: renewing it would count it again.
+      if (opened.replaced && replaces !== null) this.#held.delete(replaces);
       return { held, opened, resumeToken };
     } catch (error) {
       this.#held.delete(held.id);
