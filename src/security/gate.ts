@@ -306,15 +306,13 @@ class GuardedAccess implements SessionAccess, OpenCredential {
     const principal = await this.#gate.authenticate(token, this.#address);
     const entered = this.#entered as GuardedPresence;
     const before = entered.principal;
-    if (principal.kind !== before.kind || principal.id !== before.id) {
-      const error = refused('take over a session of somebody else');
+    const isAnother = principal.kind !== before.kind || principal.id !== before.id;
+    const error = isAnother
+      ? refused('take over a session of somebody else')
+      : lessThanBefore(principal, before, this.#userId);
+    if (error) {
       this.#gate.audit.refused(principal, 'authenticate in a session', error.message);
       throw error;
-    }
-    const less = lessThanBefore(principal, before, this.#userId);
-    if (less) {
-      this.#gate.audit.refused(principal, 'authenticate in a session', less.message);
-      throw less;
     }
     entered.renew(principal);
   }

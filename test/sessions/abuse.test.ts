@@ -1,7 +1,6 @@
 /** Clients that mean ill, or are ill: each meets its limit and its close code, and a bystander feels nothing. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect as connectHttp2 } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,7 +9,7 @@ import { WebSocket } from 'ws';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
-import { prefixed, RawSession } from './support/raw-session.ts';
+import { openConnectStream, prefixed, RawSession } from './support/raw-session.ts';
 
 const hello = (userId: string) => JSON.stringify({ hello: { userId } });
 /** Far above what the bystander needs on a busy machine; a server that hangs gives nothing at all. */
@@ -215,15 +214,7 @@ describe('abuse of sessions', () => {
       [Buffer.alloc(64, 0xff), '3'],
       [Buffer.alloc(5_000_000), '8'],
     ] as const) {
-      const connection = connectHttp2(`http://127.0.0.1:${server.grpcPort}`);
-      connection.on('error', () => {});
-      const stream = connection.request({
-        ':method': 'POST',
-        ':path': '/presence.v1.PresenceService/Connect',
-        'content-type': 'application/grpc',
-        te: 'trailers',
-      });
-      stream.on('error', () => {});
+      const { connection, stream } = openConnectStream(server);
       stream.resume();
       const statuses: unknown[] = [];
       for (const event of ['response', 'trailers'] as const) {

@@ -1,14 +1,13 @@
 /** Frames that cannot be read: each costs its request, not the session. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { connect as connectHttp2 } from 'node:http2';
 import { after, before, describe, it } from 'node:test';
 import { fromBinary } from '@bufbuild/protobuf';
 import { type ServerFrame, ServerFrameSchema } from '@pilotlight/proto/presence/v1/presence_pb.js';
 import { WebSocket } from 'ws';
 import { startServer, type TestServer } from '../support/pilotlight.ts';
 import { waitFor } from '../support/wait.ts';
-import { prefixed } from './support/raw-session.ts';
+import { openConnectStream, prefixed } from './support/raw-session.ts';
 
 interface JsonFrame {
   readonly requestId?: number;
@@ -132,15 +131,7 @@ describe('a frame that cannot be read', () => {
     });
 
     it(`is answered over gRPC, and the session goes on: ${what}`, async () => {
-      const connection = connectHttp2(`http://127.0.0.1:${server.grpcPort}`);
-      connection.on('error', () => {});
-      const stream = connection.request({
-        ':method': 'POST',
-        ':path': '/presence.v1.PresenceService/Connect',
-        'content-type': 'application/grpc',
-        te: 'trailers',
-      });
-      stream.on('error', () => {});
+      const { connection, stream } = openConnectStream(server);
       let rest = Buffer.alloc(0);
       stream.on('data', (chunk: Buffer) => {
         rest = Buffer.concat([rest, chunk]);

@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { silentLog } from '../../src/observe/log.ts';
 import { RedisStore, type RedisStoreOptions } from '../../src/store/redis/redis-store.ts';
-import { contractPartitions, contractPolicy } from '../store-harness.ts';
+import { contractPartitions, contractPolicy, type StoreHarness } from '../store-harness.ts';
 import { waitFor } from './wait.ts';
 
 let nextNode = 0;
@@ -25,4 +26,23 @@ export async function startStore(
   // On a busy machine it may take longer than the start waits for.
   if (redis.isRunning) await waitFor('the engine', () => store.available, 15_000);
   return store;
+}
+
+/** Two nodes on one Redis of a kind, for the contract of every engine. */
+export async function startSharedHarness(kind: {
+  start(): Promise<{ readonly url: string; readonly isRunning?: boolean; stop(): Promise<void> }>;
+}): Promise<StoreHarness> {
+  const redis = await kind.start();
+  const store = await startStore(redis);
+  const other = await startStore(redis);
+  return {
+    store,
+    other,
+    // The sweeper comes round every 50 ms.
+    pass: (ms) => sleep(ms + 60),
+    stop: async () => {
+      await Promise.all([store.stop(), other.stop()]);
+      await redis.stop();
+    },
+  };
 }

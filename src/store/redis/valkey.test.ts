@@ -3,31 +3,17 @@
  * Cluster. Where no Valkey could be installed, the same runs on Redis, and says so.
  */
 import { it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { testStoreContract } from '../../../test/store-contract.ts';
 import { RedisSentinelTrio } from '../../../test/support/redis-sentinel.ts';
 import { RedisServer } from '../../../test/support/redis-server.ts';
-import { startStore } from '../../../test/support/redis-store.ts';
+import { startSharedHarness, startStore } from '../../../test/support/redis-store.ts';
 import { valkeyServer } from '../../../test/support/valkey.ts';
 import { waitFor } from '../../../test/support/wait.ts';
 
 RedisServer.program = valkeyServer ?? RedisServer.program;
 const name = valkeyServer === undefined ? 'redis, for want of valkey' : 'valkey';
 
-testStoreContract(name, async () => {
-  const redis = await RedisServer.start();
-  const store = await startStore(redis);
-  const other = await startStore(redis);
-  return {
-    store,
-    other,
-    pass: (ms) => sleep(ms + 60),
-    stop: async () => {
-      await Promise.all([store.stop(), other.stop()]);
-      await redis.stop();
-    },
-  };
-});
+testStoreContract(name, () => startSharedHarness(RedisServer));
 
 it(`${name} behind sentinels: follows a failover`, async (context) => {
   const redis = await RedisSentinelTrio.start();

@@ -173,7 +173,8 @@ async function openWebSocket(protocol: string, server: TestServer, events: WireE
   };
 }
 
-async function openGrpc(server: TestServer, events: WireEvents): Promise<Wire> {
+/** A stream of `Connect` on a connection of its own, on which a test sends what it wants. */
+export function openConnectStream(server: TestServer) {
   const connection = connectHttp2(`http://127.0.0.1:${server.grpcPort}`);
   connection.on('error', () => {});
   const stream = connection.request({
@@ -183,6 +184,11 @@ async function openGrpc(server: TestServer, events: WireEvents): Promise<Wire> {
     te: 'trailers',
   });
   stream.on('error', () => {});
+  return { connection, stream };
+}
+
+async function openGrpc(server: TestServer, events: WireEvents): Promise<Wire> {
+  const { connection, stream } = openConnectStream(server);
   readMessages(stream, (message) => events.onFrame(fromBinary(ServerFrameSchema, message)));
   let status: string | undefined;
   let details = '';
