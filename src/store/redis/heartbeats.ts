@@ -70,10 +70,12 @@ export class Heartbeats {
       (others) => {
         // Ascending, and mostly empty.
         let next = 0;
-        for (const [index, { resolve }] of batch.entries()) {
+        for (const [index, waiting] of batch.entries()) {
           const isOn = others[next] !== index + 1;
           if (!isOn) next++;
-          resolve(isOn);
+          // A slot on its way: the script ran where the first key is, and the others may still be on the other server.
+          if (!isOn && engine.isSplit) this.#renewOne(waiting);
+          else waiting.resolve(isOn);
         }
       },
       (error: unknown) => {

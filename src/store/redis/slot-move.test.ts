@@ -19,7 +19,7 @@ it('finds a set of the application in a Cluster, and answers heartbeats while th
   const slot = crc16('0') % 16384;
   const from = await redis.masterOf(slot);
   const to = redis.servers.slice(0, 3).find((server) => server !== from) as RedisServer;
-  const beat = () => Promise.all(users.map((user) => store.heartbeat(user)));
+  const beat = (some = users) => Promise.all(some.map((user) => store.heartbeat(user)));
   const find = () => store.membersAmong('user:directory', ['moving-1', 'nobody']);
   await assert.rejects(find(), { code: 'REDIS_ERROR' }, 'there is no set yet');
   await redisCommand(from.port, 'SADD', '{0}user:directory', ...users);
@@ -28,6 +28,15 @@ it('finds a set of the application in a Cluster, and answers heartbeats while th
   await redis.moveSlot(slot, to, async () => {
     const here = await redisCommand<string[]>(from.port, 'KEYS', '{0}user:status:*');
     isSplit = here.length > 0 && here.length < users.length;
+    // One script goes where the first user's key is, and does not find those of the others there.
+    for (const movedFirst of [true, false]) {
+      const isFirst = (user: string) => here.includes(`{0}user:status:${user}`) !== movedFirst;
+      const ordered = users.toSorted((a, b) => Number(isFirst(b)) - Number(isFirst(a)));
+      assert.deepEqual(
+        await beat(ordered),
+        users.map(() => true),
+      );
+    }
     assert.deepEqual(
       await beat(),
       users.map(() => true),
